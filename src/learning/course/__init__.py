@@ -1,0 +1,5 @@
+"""The course: its tasks, the judging of answers, the check cards, and the building of notebooks."""
+
+from .check import check
+
+__all__ = ["check"]

@@ -1,0 +1,70 @@
+"""The few words that graded tests judge with: each miss says what was expected, what came, and which idea to read again."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+
+class Missed(AssertionError):
+    """A behaviour that an answer does not have."""
+
+    def __init__(self, *, expected: str, came: str, idea: str):
+        super().__init__(f"expected {expected}\ncame     {came}\n{idea}")
+        self.expected = expected
+        self.came = came
+        self.idea = idea
+
+
+def expect(came: Any, expected: Any, idea: str) -> None:
+    """Compare what an answer gave with plain data: dicts, lists, tuples, strings, bytes, numbers, booleans, None.
+
+    Raises:
+        Missed: if they differ. An object that merely claims to be equal to everything differs.
+    """
+    if _plain(came) != _plain(expected):
+        raise Missed(expected=repr(expected), came=_shown(came), idea=idea)
+
+
+@contextmanager
+def refused(*errors: type[Exception], what: str, idea: str) -> Iterator[None]:
+    """Expect that the block raises one of `errors`; `what` says what was tried, such as "a limit of 0"."""
+    wanted = " or ".join(error.__name__ for error in errors)
+    try:
+        yield
+    except errors:
+        return
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        raise Missed(
+            expected=f"{what} raises {wanted}", came=f"it raised {type(error).__name__}: {error}", idea=idea
+        ) from error
+    raise Missed(expected=f"{what} raises {wanted}", came="no error", idea=idea)
+
+
+def _plain(value: Any) -> Any:
+    """The same data in built-in types, so that no `__eq__` of a learner's decides."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes.__bytes__(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(value[key]) for key in value}
+    if isinstance(value, list | tuple):
+        return "list" if isinstance(value, list) else "tuple", tuple(_plain(item) for item in value)
+    if isinstance(value, set | frozenset):
+        return frozenset(_plain(item) for item in value)
+    return "not plain data", id(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"a {type(value).__name__} whose repr raises {type(error).__name__}"

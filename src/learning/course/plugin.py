@@ -1,0 +1,224 @@
+"""The pytest plugin behind `test_learning_03.py`: whose work is judged, what counts as an attempt, and how it is told."""
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .answers import Answers, Unusable, where
+from .build import untouched
+from .expect import Missed
+from .tasks import GRADED_TESTS, LESSONS, ROOT, TASKS, Task
+
+BEHAVIOUR_SECONDS = 10
+"""How long one behaviour may take before it counts as an endless loop."""
+
+_judged = pytest.StashKey[list[str]]()
+_source = pytest.StashKey["Source"]()
+
+
+class StillRunning(BaseException):
+    """The learner's code did not come back in time. Not an Exception, so that it cannot be caught by accident."""
+
+
+class Source:
+    """Where the judged work comes from, and why there."""
+
+    def __init__(self, chosen: str | None):
+        self.fallback = False
+        if chosen is not None:
+            self.path = Path(chosen).resolve()
+            if not self.path.exists():
+                raise pytest.UsageError(f"--work {chosen}: there is no such folder or notebook")
+            if self.path.is_dir() and not any(self.notebook(lesson).exists() for lesson in LESSONS):
+                names = ", ".join(f"{name}.ipynb" for name, _ in LESSONS.values())
+                raise pytest.UsageError(f"--work {chosen}: none of the lessons is in it ({names})")
+        else:
+            self.path = ROOT / "notebooks"
+            self.fallback = _nothing_attempted()
+            if self.fallback:
+                self.path = ROOT / "solutions"
+
+    def notebook(self, lesson: int) -> Path:
+        """The notebook that holds the answers of a lesson."""
+        return self.path if self.path.is_file() else self.path / f"{LESSONS[lesson][0]}.ipynb"
+
+    def __str__(self) -> str:
+        return str(self.path.relative_to(ROOT)) if self.path.is_relative_to(ROOT) else str(self.path)
+
+
+class Work:
+    """A learner's answers to one task: `work.LRUMemorySaver` is what the notebook calls so."""
+
+    def __init__(self, task: Task, notebook: Path):
+        if not notebook.exists():
+            pytest.skip(f"not attempted: there is no {notebook.name} in {notebook.parent.name}")
+        self._task = task
+        self._notebook = notebook
+        self._answers = Answers(notebook)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            with _time_limit("loading your answer"):
+                return self._answers.load(name)
+        except NotImplementedError:
+            pytest.skip(f"not attempted yet: open {self._notebook.name}, task {self._task.name}")
+        except KeyError:
+            misspelt = self._answers.resembling(name)
+            if misspelt is None:
+                pytest.skip(f"not attempted yet: nothing in {self._notebook.name} defines {name}")
+            raise Unusable(f"The test looks for {name}, and the notebook has {misspelt}: rename it.") from None
+
+
+# --- fixtures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(request: pytest.FixtureRequest) -> Work:
+    """The answers to the task that this test judges."""
+    task = TASKS[request.node.name.removeprefix("test_")]
+    return Work(task, request.config.stash[_source].notebook(task.lesson))
+
+
+@pytest.fixture
+def behaviour(
+    request: pytest.FixtureRequest, subtests: pytest.Subtests
+) -> Callable[[str], AbstractContextManager[None]]:
+    """`with behaviour("a read counts as a use"):` judges one thing, whatever becomes of the others."""
+    judged = request.node.stash.setdefault(_judged, [])
+
+    @contextmanager
+    def judge(name: str) -> Iterator[None]:
+        first, unwritten = not judged, None
+        judged.append(name)
+        with subtests.test(name):
+            try:
+                with _time_limit(name):
+                    yield
+            except NotImplementedError as error:
+                if not first:
+                    raise
+                unwritten = f"not attempted yet: {where(error) or error}"
+                pytest.skip(unwritten)
+        if unwritten:
+            pytest.skip(unwritten)
+
+    return judge
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Fresh data for each run; `--seed` draws the same again."""
+    return random.Random(f"{request.config.option.seed} {request.node.name}")
+
+
+@contextmanager
+def _time_limit(what: str) -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise StillRunning(f"{what}: still running after {BEHAVIOUR_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # Again each second: the first alarm may only end a wait for a thread that loops.
+    signal.setitimer(signal.ITIMER_REAL, BEHAVIOUR_SECONDS, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("learning")
+    group.addoption("--work", metavar="DIR", help="whose work to judge: a folder with the five notebooks, or one notebook")
+    group.addoption("--seed", type=int, help="draw the data of an earlier run again")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(10**6)
+    config.stash[_source] = Source(config.option.work)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if not _judges(config):
+        return []
+    source = config.stash[_source]
+    whose = f"judging the work in {source}"
+    if source.fallback:
+        whose = "nothing in notebooks has been attempted yet: judging the worked solutions"
+    return [whose, f"drawing data with --seed {config.option.seed}"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    report = yield
+    if item.path != GRADED_TESTS:
+        return report
+    if call.excinfo is not None and report.failed:
+        report.miss = _miss(call.excinfo.value)
+        if not item.config.option.fulltrace:
+            report.longrepr = "\n".join(f"{key:>8}: {text}" for key, text in report.miss.items() if text)
+    elif report.when == "call" and report.passed and call.excinfo is None and not item.stash.get(_judged, []):
+        report.outcome, report.longrepr = "failed", "the test passed without having judged anything"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not _judges(config):
+        return
+    source = config.stash[_source]
+    reports = {
+        name: {report.head_line.rpartition("test_")[2] for report in terminalreporter.getreports(name)}
+        for name in ("passed", "failed")
+    }
+    passed = [name for name in TASKS if name in reports["passed"]]
+    waiting = [TASKS[name] for name in TASKS if name not in passed]
+    if not source.fallback:
+        line = f"{len(passed)} of {len(TASKS)} tasks passed"
+        if waiting:
+            line += f"; next: {waiting[0].name} in {source.notebook(waiting[0].lesson).name}"
+    elif terminalreporter.getreports("failed"):
+        line = "worked solutions fail here: something is wrong with this environment, not with your work"
+    else:
+        line = (
+            "worked solutions pass here: your environment is ready; "
+            f"your own progress: 0 of {len(TASKS)}, start with notebooks/{LESSONS[1][0]}.ipynb"
+        )
+    terminalreporter.write_line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave at once where a learner's endless loop sits in a thread: Python would wait for it for ever."""
+
+
+def _judges(config: pytest.Config) -> bool:
+    return any(Path(arg.partition("::")[0]).name == GRADED_TESTS.name for arg in config.args)
+
+
+def _nothing_attempted() -> bool:
+    masters = sorted((ROOT / "solutions").glob("*.ipynb"))
+    return bool(masters) and all(untouched(ROOT / "notebooks" / master.name, master) for master in masters)
+
+
+def _miss(error: BaseException) -> dict[str, str]:
+    """What to tell the learner of an error that ended a behaviour."""
+    if isinstance(error, Missed):
+        return {"expected": error.expected, "came": error.came, "idea": error.idea, "where": ""}
+    if isinstance(error, Unusable):
+        return {"came": str(error), "idea": "Mend this first: nothing else of this task can be judged.", "where": ""}
+    if isinstance(error, NotImplementedError):
+        return {"came": "NotImplementedError", "idea": "This part is not written yet.", "where": where(error)}
+    if isinstance(error, StillRunning):
+        idea = "Your code did not come back: look for a loop that never ends, or a lock that is never released."
+        return {"came": str(error), "idea": idea, "where": where(error)}
+    return {"came": f"{type(error).__name__}: {error}", "idea": "Your code raised an error.", "where": where(error)}
