@@ -50,7 +50,10 @@ def a_checkpoint(values):
 
 def put(saver, thread_id, namespace="", **values):
     """Store one checkpoint, and return its config."""
-    return saver.put(thread(thread_id, namespace), *a_checkpoint(values))
+    checkpoint, metadata, versions = a_checkpoint(values)
+    config = saver.put(thread(thread_id, namespace), checkpoint, metadata, versions)
+    expect(config, thread(thread_id, namespace, checkpoint["id"]), "`put` returns the config of what it has stored.")
+    return config
 
 
 def stored(saver):

@@ -20,8 +20,12 @@ from .tasks import GRADED_TESTS, LESSONS, ROOT, TASKS, Task
 BEHAVIOUR_SECONDS = 10
 """How long one behaviour may take before it counts as an endless loop."""
 
+HURRIED_SECONDS = 1
+"""The same for the rest of a task in which one behaviour has been endless already."""
+
 _judged = pytest.StashKey[list[str]]()
 _source = pytest.StashKey["Source"]()
+_stuck = pytest.StashKey[bool]()
 
 
 class StillRunning(BaseException):
@@ -66,7 +70,7 @@ class Work:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            with _time_limit("loading your answer"):
+            with _time_limit("loading your answer", BEHAVIOUR_SECONDS):
                 return self._answers.load(name)
         except NotImplementedError:
             pytest.skip(f"not attempted yet: open {self._notebook.name}, task {self._task.name}")
@@ -98,9 +102,10 @@ def behaviour(
     def judge(name: str) -> Iterator[None]:
         first, unwritten = not judged, None
         judged.append(name)
+        seconds = HURRIED_SECONDS if request.node.stash.get(_stuck, False) else BEHAVIOUR_SECONDS
         with subtests.test(name):
             try:
-                with _time_limit(name):
+                with _time_limit(name, seconds):
                     yield
             except NotImplementedError as error:
                 if not first:
@@ -120,13 +125,13 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 
 @contextmanager
-def _time_limit(what: str) -> Iterator[None]:
+def _time_limit(what: str, seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
-        raise StillRunning(f"{what}: still running after {BEHAVIOUR_SECONDS} seconds")
+        raise StillRunning(f"still running after {seconds} s ({what})")
 
     before = signal.signal(signal.SIGALRM, stop)
     # Again each second: the first alarm may only end a wait for a thread that loops.
-    signal.setitimer(signal.ITIMER_REAL, BEHAVIOUR_SECONDS, 1)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
     finally:
@@ -147,6 +152,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**6)
     config.stash[_source] = Source(config.option.work)
+    if _judges(config):
+        config.option.reportchars = ""  # each miss is told once, above; a list of failed subtests adds nothing
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -166,6 +173,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         return report
     if call.excinfo is not None and report.failed:
         report.miss = _miss(call.excinfo.value)
+        if isinstance(call.excinfo.value, StillRunning):
+            item.stash[_stuck] = item.config.stash[_stuck] = True
         if not item.config.option.fulltrace:
             report.longrepr = "\n".join(f"{key:>8}: {text}" for key, text in report.miss.items() if text)
     elif report.when == "call" and report.passed and call.excinfo is None and not item.stash.get(_judged, []):
@@ -177,28 +186,37 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not _judges(config):
         return
     source = config.stash[_source]
-    reports = {
-        name: {report.head_line.rpartition("test_")[2] for report in terminalreporter.getreports(name)}
-        for name in ("passed", "failed")
-    }
-    passed = [name for name in TASKS if name in reports["passed"]]
-    waiting = [TASKS[name] for name in TASKS if name not in passed]
-    if not source.fallback:
-        line = f"{len(passed)} of {len(TASKS)} tasks passed"
-        if waiting:
-            line += f"; next: {waiting[0].name} in {source.notebook(waiting[0].lesson).name}"
-    elif terminalreporter.getreports("failed"):
-        line = "worked solutions fail here: something is wrong with this environment, not with your work"
-    else:
+    outcomes = {name: _tasks(terminalreporter.getreports(name)) for name in ("passed", "failed", "skipped")}
+    if source.fallback:
         line = (
-            "worked solutions pass here: your environment is ready; "
+            "worked solutions fail here: something is wrong with this environment, not with your work"
+            if outcomes["failed"]
+            else "worked solutions pass here: your environment is ready; "
             f"your own progress: 0 of {len(TASKS)}, start with notebooks/{LESSONS[1][0]}.ipynb"
         )
+    else:
+        line = f"{len(outcomes['passed'])} of {len(TASKS)} tasks passed"
+        waiting = [task for name, task in TASKS.items() if name in outcomes["failed"] | outcomes["skipped"]]
+        if waiting:
+            line += f"; next: {waiting[0].name} in {source.notebook(waiting[0].lesson).name}"
     terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave at once where a learner's endless loop sits in a thread: Python would wait for it for ever."""
+    """Leave at once where an endless loop of a learner's is left in a thread: Python would wait for it for ever."""
+    if config.stash.get(_stuck, False) and threading.active_count() > 1:
+        sys.stdout.flush()
+        os._exit(pytest.ExitCode.TESTS_FAILED)
+
+
+def _tasks(reports: list[pytest.TestReport]) -> set[str]:
+    """The tasks whose tests these reports are about, but for those whose test is still to come."""
+    graded = [report for report in reports if report.nodeid.startswith(GRADED_TESTS.name)]
+    return {
+        report.nodeid.rpartition("::test_")[2]
+        for report in graded
+        if not hasattr(report, "context") and not (report.skipped and "comes with lesson" in str(report.longrepr))
+    }
 
 
 def _judges(config: pytest.Config) -> bool:
