@@ -1,0 +1,141 @@
+"""What is loaded from a notebook: the answers and what they need, never the experiments beside them."""
+
+import dataclasses
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from learning.course.answers import Answers, Unusable
+
+
+def notebook(folder: Path, *cells: str, answers: tuple[int, ...] = ()) -> Answers:
+    """A notebook of these code cells; those whose place is in `answers` are tagged."""
+    path = folder / "01_memory.ipynb"
+    made = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["answer"] if place in answers else []})
+        for place, source in enumerate(cells)
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
+    return Answers(path)
+
+
+def test_an_answer_brings_the_imports_and_helpers_it_needs_from_other_cells(tmp_path: Path):
+    answers = notebook(
+        tmp_path,
+        "import math",
+        "def half(x):\n    return math.floor(x / TWO)",
+        "TWO = 2",
+        "def quarter(x):\n    return half(half(x))",
+    )
+
+    assert answers.load("quarter")(41) == 10
+
+
+def test_experiments_are_not_run(tmp_path: Path):
+    answers = notebook(
+        tmp_path,
+        "raise RuntimeError('an experiment')",
+        "while True:\n    pass",
+        "def answer():\n    return 42\n\nanswer(1, 2, 3)\nwhile True:\n    pass",
+        "import no_such_module",
+    )
+
+    assert answers.load("answer")() == 42
+
+
+def test_a_tagged_cell_wins_over_a_later_experiment(tmp_path: Path):
+    answers = notebook(
+        tmp_path, "def answer():\n    return 'answer'", "def answer():\n    return 'experiment'", answers=(0,)
+    )
+
+    assert answers.load("answer")() == "answer"
+
+
+def test_without_tags_the_last_definition_wins_as_in_a_kernel(tmp_path: Path):
+    answers = notebook(tmp_path, "def answer():\n    return 'first'", "def answer():\n    return 'last'")
+
+    assert answers.load("answer")() == "last"
+
+
+def test_a_cell_copied_with_its_tag_counts_once(tmp_path: Path):
+    answers = notebook(tmp_path, *["def answer():\n    return 42"] * 2, answers=(0, 1))
+
+    assert answers.load("answer")() == 42
+
+
+def test_what_changes_an_object_after_its_definition_is_run_too(tmp_path: Path):
+    answers = notebook(
+        tmp_path,
+        "STEPS = {}\nSTEPS['a'] = 1\n\nclass Answer:\n    pass\n\nAnswer.total = sum(STEPS.values())",
+        "class Registry(list):\n    def add(self, f):\n        self.append(f)\n        return f\n\n"
+        "registry = Registry()\n\n@registry.add\ndef one():\n    return 1",
+    )
+
+    assert answers.load("Answer").total == 1
+    assert [step() for step in answers.load("registry")] == [1]
+
+
+def test_a_local_name_does_not_pull_in_an_experiment_of_that_name(tmp_path: Path):
+    answers = notebook(
+        tmp_path, "config = 1 / 0", "def answer(items):\n    config = 1\n    return [config + item for item in items]"
+    )
+
+    assert answers.load("answer")([1]) == [2]
+
+
+def test_ipython_syntax_is_no_obstacle(tmp_path: Path):
+    answers = notebook(
+        tmp_path, "%matplotlib inline\n!ls\nimport math", "%%time\nx = ?\n", "%%time\ndef answer():\n    return math.pi"
+    )
+
+    assert round(answers.load("answer")(), 2) == 3.14
+
+
+def test_a_dataclass_with_postponed_annotations_loads(tmp_path: Path):
+    answers = notebook(
+        tmp_path,
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
+        "@dataclass\nclass Alert:\n    level: str\n    next: Alert | None = None",
+    )
+
+    assert dataclasses.asdict(answers.load("Alert")("ok")) == {"level": "ok", "next": None}
+
+
+def test_names_from_a_star_import_are_found(tmp_path: Path):
+    answers = notebook(tmp_path, "from collections import *", "def answer():\n    return OrderedDict(a=1)")
+
+    assert answers.load("answer")() == {"a": 1}
+
+
+def test_a_syntax_error_is_told_with_its_cell_and_line(tmp_path: Path):
+    answers = notebook(tmp_path, "def other():\n    return 1", "def answer(:\n    pass")
+
+    with pytest.raises(Unusable, match=r"01_memory.ipynb, cell 2, line 1: .*\n.*def answer\(:"):
+        answers.load("answer")
+    assert answers.load("other")() == 1
+
+
+def test_an_error_at_definition_is_told_with_its_line(tmp_path: Path):
+    answers = notebook(tmp_path, "import no_such_module\n\ndef answer():\n    return no_such_module.x")
+
+    with pytest.raises(Unusable, match=r"cell 1, line 1: import no_such_module raised ModuleNotFoundError"):
+        answers.load("answer")
+
+
+def test_a_name_that_nothing_defines_is_a_key_error_and_a_misspelling_is_found(tmp_path: Path):
+    answers = notebook(tmp_path, "class LRUMemorysaver:\n    pass")
+
+    with pytest.raises(KeyError):
+        answers.load("LRUMemorySaver")
+    assert answers.resembling("LRUMemorySaver") == "LRUMemorysaver"
+    assert answers.resembling("MemoryMonitor") is None
+
+
+@pytest.mark.parametrize("content", ["", "not json", "[]", "{}", '{"cells": 3}', '{"cells": [{"cell_type": "code"}]}'])
+def test_a_file_that_is_no_notebook_is_told_so(tmp_path: Path, content: str):
+    path = tmp_path / "01_memory.ipynb"
+    path.write_text(content)
+
+    with pytest.raises(Unusable, match="cannot be read as a notebook"):
+        Answers(path)
