@@ -1,0 +1,146 @@
+"""What `pytest test_learning_03.py` tells: whose work it judges, what was attempted, what is missing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from learning.course.build import starter_source
+from learning.course.judge import behaviours
+from learning.course.tasks import GRADED_TESTS, LESSONS, ROOT, TASKS
+
+LESSON_1 = f"{LESSONS[1][0]}.ipynb"
+
+
+def run_pytest(*arguments: str | Path, root: Path = ROOT, tests: Path = GRADED_TESTS) -> str:
+    """What pytest prints, as if the course stood in `root` and the graded tests were `tests`."""
+    script = (
+        "import sys, pytest, learning.course.plugin as plugin; from pathlib import Path; "
+        f"plugin.ROOT = Path({str(root)!r}); plugin.GRADED_TESTS = Path({str(tests)!r}); "
+        "sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tests, "-c", ROOT / "pyproject.toml", "-p", "no:cacheprovider", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "160"},
+    )
+    return done.stdout + done.stderr
+
+
+def lesson(folder: Path, *, solved: tuple[str, ...] = (), changed: dict[str, str] | None = None) -> Path:
+    """A folder with the starter of lesson 1, in which some tasks are solved or answered with a source of their own."""
+    notebook = nbformat.read(ROOT / "solutions" / LESSON_1, as_version=4)
+    for cell in notebook.cells:
+        task = cell.metadata.get("learning", {}).get("task")
+        if task and "answer" in cell.metadata.get("tags", []) and task not in solved:
+            cell.source = (changed or {}).get(task) or starter_source(cell.source, task)
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / LESSON_1)
+    return folder
+
+
+def test_worked_solutions_pass_and_untouched_starters_are_not_attempted(tmp_path: Path):
+    solved = run_pytest("--work", ROOT / "solutions")
+    untouched = run_pytest("--work", lesson(tmp_path), "-rs")
+
+    assert "4 passed, 20 skipped" in solved
+    assert "24 skipped" in untouched
+    assert untouched.count("not attempted yet") >= 4
+
+
+def test_while_nothing_is_attempted_the_worked_solutions_are_judged_and_it_says_so(tmp_path: Path):
+    lesson(tmp_path / "notebooks")
+    lesson(tmp_path / "solutions", solved=tuple(TASKS))
+
+    output = run_pytest(root=tmp_path)
+
+    assert "nothing in notebooks has been attempted yet: judging the worked solutions" in output
+    assert "your environment is ready; your own progress: 0 of 24, start with notebooks/01_memory.ipynb" in output
+
+
+def test_once_something_is_attempted_the_learners_own_work_is_judged(tmp_path: Path):
+    lesson(tmp_path / "notebooks", solved=("memory_monitoring",))
+    lesson(tmp_path / "solutions", solved=tuple(TASKS))
+
+    output = run_pytest(root=tmp_path)
+
+    assert "judging the work in notebooks" in output
+    assert "1 of 24 tasks passed; next: custom_memory_lru in 01_memory.ipynb" in output
+
+
+def test_a_part_that_is_not_written_yet_costs_only_itself(tmp_path: Path):
+    half = """
+class LRUMemorySaver(InMemorySaver):
+    def __init__(self, max_threads, on_evict=None, **options):
+        if max_threads < 1:
+            raise ValueError("max_threads has to be 1 or more")
+        super().__init__(**options)
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        raise NotImplementedError
+"""
+    output = run_pytest("--work", lesson(tmp_path, changed={"custom_memory_lru": half}), "-k", "lru")
+
+    assert "This part is not written yet." in output
+    assert "[a limit below one thread is refused]" not in output
+
+
+def test_an_endless_loop_in_a_thread_of_the_agent_does_not_hang_pytest(tmp_path: Path):
+    loop = """
+class LRUMemorySaver(InMemorySaver):
+    def __init__(self, max_threads, on_evict=None, **options):
+        super().__init__(**options)
+
+    def put_writes(self, *args, **kwargs):
+        while True:
+            pass
+"""
+    output = run_pytest("--work", lesson(tmp_path, changed={"custom_memory_lru": loop}), "-k", "lru or monitoring")
+
+    assert "look for a loop that never ends" in output
+    assert "1 failed, 1 skipped, 22 deselected" in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("work", "says"),
+    [("no such folder", "there is no such folder"), ("empty", "none of the lessons is in it (01_memory.ipynb")],
+)
+def test_a_wrong_folder_of_work_is_told_without_a_traceback(tmp_path: Path, work: str, says: str):
+    (tmp_path / "empty").mkdir()
+
+    output = run_pytest("--work", tmp_path / work)
+
+    assert says in output
+    assert "Traceback" not in output
+
+
+def test_a_test_that_judges_nothing_fails(tmp_path: Path):
+    tests = tmp_path / GRADED_TESTS.name
+    tests.write_text("class TestMemoryStorage:\n    def test_memory_monitoring(self, work):\n        work.MemoryMonitor\n")
+
+    assert "without having judged anything" in run_pytest("--work", ROOT / "solutions", tests=tests)
+
+
+def test_the_seed_of_a_run_draws_the_same_data_again(tmp_path: Path):
+    one_off = "class MemoryMonitor:\n    def __init__(self, *args, **limits):\n        self.alerts = list(limits.values())\n" \
+        "    def sample(self):\n        return {}\n"
+    work = lesson(tmp_path, changed={"memory_monitoring": one_off})
+
+    first, same, other = (
+        [line for line in run_pytest("--work", work, "-k", "monitoring", "--seed", seed).splitlines() if "came:" in line]
+        for seed in ("7", "7", "8")
+    )
+
+    assert first == same != other
+
+
+def test_every_behaviour_is_named_once():
+    for task in TASKS.values():
+        names = behaviours(task)
+        assert len(names) == len(set(names))
+    assert all(behaviours(task) for task in TASKS.values() if task.lesson == 1)
