@@ -1,11 +1,22 @@
-"""What the warm server imports, so that no verdict has to wait for it. Imports only: nothing here connects or starts."""
+"""What the server that verdicts are forked from does when it starts. Imports only: nothing here connects or opens anything."""
+
+import atexit
+import os
+import shutil
 
 import langgraph.checkpoint.conformance  # noqa: F401
 import matplotlib  # noqa: F401
+import nbformat  # noqa: F401
 import numpy  # noqa: F401
 import pytest  # noqa: F401
 import zstandard  # noqa: F401
 
 import learning.agent  # noqa: F401
-import learning.course.judge  # noqa: F401
 import learning.course.plugin  # noqa: F401
+
+from .judge import FOLDER
+
+# Jupyter kills a kernel with all of its process group, and then nobody would remove the folder of the server's socket.
+# In a group of its own the server outlives the kernel for a moment: it ends when the kernel's end of a pipe is closed.
+os.setsid()
+atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
