@@ -11,9 +11,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from multiprocessing import forkserver, util
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +46,12 @@ def judge(task: Task, notebook: Path) -> Verdict:
     process.start()
     sender.close()
     try:
-        events = list(_events(receiver))
-        ended_by_itself = any("outcome" in event for event in events) or not process.is_alive()
+        events = list(_events(receiver, process))
+        process.join(1)
+        exit_code = process.exitcode
     finally:
         _end(process)
-    return _verdict(task, events, process.exitcode if ended_by_itself else None)
+    return _verdict(task, events, exit_code)
 
 
 @cache
@@ -66,9 +69,10 @@ def behaviours(task: Task) -> list[str]:
 # --- in the process that asks -----------------------------------------------------------------------------------------
 
 
-def _events(receiver: Connection) -> Iterator[dict[str, Any]]:
+def _events(receiver: Connection, process: BaseProcess) -> Iterator[dict[str, Any]]:
+    """What the process reports, until it is done, has ended, or is out of time."""
     deadline = time.monotonic() + TASK_SECONDS
-    while receiver.poll(max(0.0, deadline - time.monotonic())):
+    while receiver in wait([receiver, process.sentinel], max(0.0, deadline - time.monotonic())):
         try:
             event = json.loads(receiver.recv_bytes())
         except EOFError:
@@ -78,13 +82,10 @@ def _events(receiver: Connection) -> Iterator[dict[str, Any]]:
             return
 
 
-def _end(process: Any) -> None:
-    """End the process and whatever it started."""
-    process.join(0.2)
-    try:
+def _end(process: BaseProcess) -> None:
+    """End the process and whatever it has started."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.kill()
     process.join()
 

@@ -1,0 +1,77 @@
+"""A verdict comes back, and everything is cleaned up, whatever the judged code does to its process."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from learning.course import judge
+from learning.course.tasks import TASKS
+from learning.course.verdict import Behaviour, Verdict
+
+MONITORING = TASKS["memory_monitoring"]
+
+
+def answer(folder: Path, body: str) -> Path:
+    """A notebook whose MemoryMonitor does `body` when it is made."""
+    source = f"import os, signal, subprocess, sys, time\nclass MemoryMonitor:\n    def __init__(self, *a, **k):\n        {body}"
+    notebook = folder / MONITORING.notebook
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), notebook)
+    return notebook
+
+
+def wait_for_end(pid: int) -> None:
+    """Until the process is gone, or a zombie that only waits for its parent to look."""
+    deadline = time.monotonic() + 10
+    with suppress(FileNotFoundError):
+        while Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+            assert time.monotonic() < deadline, "the program is still running"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("os._exit(0)", "ended the Python process (exit code 0)"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed the Python process (SIGSEGV)"),
+    ],
+)
+def test_code_that_takes_its_process_away_is_told_what_it_did(tmp_path: Path, body: str, says: str):
+    verdict = judge.judge(MONITORING, answer(tmp_path, body))
+
+    assert verdict.outcome == "failed"
+    assert says in verdict.reason
+    assert [each.name for each in verdict.behaviours] == judge.behaviours(MONITORING)
+
+
+def test_code_that_holds_off_every_alarm_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(judge, "TASK_SECONDS", 2)
+
+    verdict = judge.judge(MONITORING, answer(tmp_path, "signal.pthread_sigmask(0, {signal.SIGALRM}); time.sleep(600)"))
+
+    assert "still running after 2 seconds" in verdict.reason
+
+
+def test_programs_that_the_code_started_end_with_it(tmp_path: Path):
+    pid_file = tmp_path / "pid"
+    body = f"open({str(pid_file)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); raise ValueError('done')"
+
+    judge.judge(MONITORING, answer(tmp_path, body))
+
+    wait_for_end(int(pid_file.read_text()))
+
+
+def test_what_the_code_prints_stays_out_of_sight(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    verdict = judge.judge(MONITORING, answer(tmp_path, "os.write(1, b'shout'); print('shout', file=sys.stderr); 1 / 0"))
+
+    assert verdict.outcome == "failed"
+    assert "ZeroDivisionError" in verdict.behaviours[0].came
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_verdict_survives_json():
+    verdict = Verdict("memory_analytics", "failed", "why", [Behaviour("one", "passed"), Behaviour("two", "failed", "a")])
+
+    assert Verdict.from_json(verdict.to_json()) == verdict
+    assert verdict.share == 0.5
