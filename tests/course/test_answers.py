@@ -116,6 +116,19 @@ def test_a_syntax_error_is_told_with_its_cell_and_line(tmp_path: Path):
     assert answers.load("other")() == 1
 
 
+def test_a_syntax_error_counts_no_more_once_the_cell_has_run_mended(tmp_path: Path):
+    answers = notebook(tmp_path, "def answer(:\n    pass", "def answer():\n    return 42")
+
+    assert answers.load("answer")() == 42
+
+
+def test_a_broken_answer_is_not_replaced_by_an_experiment(tmp_path: Path):
+    answers = notebook(tmp_path, "def answer(:\n    pass", "def answer():\n    return 'experiment'", answers=(0,))
+
+    with pytest.raises(Unusable):
+        answers.load("answer")
+
+
 def test_an_error_at_definition_is_told_with_its_line(tmp_path: Path):
     answers = notebook(tmp_path, "import no_such_module\n\ndef answer():\n    return no_such_module.x")
 

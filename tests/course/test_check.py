@@ -34,82 +34,87 @@ def run(folder: Path, *cells: str, **environment: str) -> list:
     return [cell.outputs for cell in notebook.cells]
 
 
-def cards(outputs: list) -> list[dict]:
-    """The cards among the outputs, as plain data."""
-    return [output.data[CARD] for cell in outputs for output in cell if CARD in output.get("data", {})]
-
-
-def test_a_learners_way_from_not_attempted_to_passed(tmp_path: Path, answers: dict[str, str]):
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory, answers: dict[str, str]) -> dict[str, list]:
+    """What a learner saw who tried everything in one kernel, by what was tried."""
+    head = "import os\nclass MemoryMonitor:\n    def __init__(self, *args, **limits):\n        "
     right = answers["memory_monitoring"]
-    outputs = run(
-        tmp_path,
-        SETUP,
-        "check('memory_monitoring')",
-        "class MemoryMonitor:\n    def __init__(self, saver, warn_bytes, critical_bytes):\n        raise NotImplementedError",
-        "check('memory_monitoring')",
-        right.replace("def sample(self):", "def sample(self:"),
-        "check('memory_monitoring')",
-        right.replace("(0.9 * limit if already_on else limit)", "limit"),
-        "check('memory_monitoring')",
-        right,
-        "check('memory_monitoring')",
-    )
-
-    not_run, unwritten, broken, wrong, passed = cards(outputs)
-    assert not_run["outcome"] == unwritten["outcome"] == "not attempted"
-    assert broken["outcome"] == "failed"
-    assert "cell In [5], line" in broken["reason"]
-    lost = [each["name"] for each in wrong["behaviours"] if each["outcome"] == "failed"]
-    assert wrong["outcome"] == "failed" and any("hovering" in name for name in lost) and len(lost) < 5
-    assert passed["outcome"] == "passed"
-    errors = [output.ename for cell in outputs for output in cell if output.output_type == "error"]
-    assert errors == ["SyntaxError"], "only the learner's own broken cell may raise"
+    tried = {
+        "nothing": "# not written yet",
+        "a starter": head + "raise NotImplementedError",
+        "a syntax error": right.replace("def sample(self):", "def sample(self:"),
+        "an exit": head + "os._exit(3)",
+        "an endless loop": head + "while True:\n            pass",
+        "a wrong answer": right.replace("(0.9 * limit if already_on else limit)", "limit"),
+        "a right answer": right,
+    }
+    cells = [SETUP, "check('memory_monitor')"]
+    for source in tried.values():
+        cells += [source, "check('memory_monitoring')"]
+    outputs = run(tmp_path_factory.mktemp("session"), *cells)
+    return {"a misspelt task": outputs[1], **dict(zip(tried, outputs[3::2], strict=True)), "all": sum(outputs, [])}
 
 
-def test_a_task_that_ends_or_hangs_the_process_leaves_the_notebook_alive(tmp_path: Path, answers: dict[str, str]):
-    outputs = run(
-        tmp_path,
-        SETUP,
-        "import os\nclass MemoryMonitor:\n    def __init__(self, *args, **limits):\n        os._exit(3)",
-        "check('memory_monitoring')",
-        "class MemoryMonitor:\n    def __init__(self, *args, **limits):\n        while True:\n            pass",
-        "check('memory_monitoring')",
-        answers["memory_monitoring"],
-        "check('memory_monitoring')",
-    )
-
-    ended, endless, passed = cards(outputs)
-    assert "ended the Python process (exit code 3)" in ended["reason"]
-    assert any("still running" in each["came"] for each in endless["behaviours"])
-    assert passed["outcome"] == "passed"
+def card(outputs: list) -> dict:
+    """The one card that a check cell shows, as plain data."""
+    (output,) = outputs
+    assert output.output_type == "display_data"
+    return output.data[CARD]
 
 
-def test_the_card_reads_as_html_and_as_text(tmp_path: Path, answers: dict[str, str]):
-    outputs = run(tmp_path, SETUP, answers["memory_monitoring"], "check('memory_monitoring')")
-
-    (card,) = outputs[-1]
-    assert card.output_type == "display_data"
-    for behaviour in card.data[CARD]["behaviours"]:
-        assert behaviour["name"] in card.data["text/html"]
-        assert behaviour["name"] in card.data["text/plain"]
+@pytest.mark.parametrize("tried", ["nothing", "a starter"])
+def test_what_is_not_attempted_is_called_so(session: dict[str, list], tried: str):
+    assert card(session[tried])["outcome"] == "not attempted"
 
 
-def test_an_unknown_task_is_told_by_name(tmp_path: Path):
-    outputs = run(tmp_path, SETUP, "check('memory_monitor')")
+@pytest.mark.parametrize(
+    ("tried", "says"),
+    [
+        ("a syntax error", "cell In [7], line"),
+        ("an exit", "ended the Python process (exit code 3)"),
+    ],
+)
+def test_an_answer_that_cannot_be_judged_is_told_why(session: dict[str, list], tried: str, says: str):
+    assert card(session[tried])["outcome"] == "failed"
+    assert says in card(session[tried])["reason"]
 
-    assert outputs[-1][0].text.strip() == "There is no task 'memory_monitor'. Did you mean 'memory_monitoring'?"
+
+def test_an_endless_loop_is_told_where_it_loops(session: dict[str, list]):
+    looping = card(session["an endless loop"])["behaviours"][0]
+
+    assert "still running after" in looping["came"]
+    assert looping["where"].endswith("while True:") or looping["where"].endswith("pass")
+
+
+def test_a_wrong_answer_loses_what_it_misses_and_no_more(session: dict[str, list]):
+    outcomes = {each["name"]: each["outcome"] for each in card(session["a wrong answer"])["behaviours"]}
+
+    assert card(session["a wrong answer"])["outcome"] == "failed"
+    assert outcomes.pop("hovering at a limit gives no more alerts") == "failed"
+    assert "passed" in outcomes.values()
+
+
+def test_a_right_answer_passes_after_all_that_went_wrong_before(session: dict[str, list]):
+    shown = session["a right answer"][0].data
+
+    assert shown[CARD]["outcome"] == "passed"
+    assert shown[CARD]["progress"]["lesson_passed"] == 1
+    for behaviour in shown[CARD]["behaviours"]:
+        assert behaviour["name"] in shown["text/html"]
+        assert behaviour["name"] in shown["text/plain"]
+
+
+def test_nothing_raises_but_the_learners_own_syntax_error(session: dict[str, list]):
+    assert [output.ename for output in session["all"] if output.output_type == "error"] == ["SyntaxError"]
+
+
+def test_a_misspelt_task_is_told_by_name(session: dict[str, list]):
+    (said,) = session["a misspelt task"]
+
+    assert said.text.strip() == "There is no task 'memory_monitor'. Did you mean 'memory_monitoring'?"
 
 
 def test_where_checks_have_to_pass_a_failed_one_raises(tmp_path: Path):
     outputs = run(tmp_path, SETUP, "check('memory_monitoring')", LEARNING_STRICT="1")
 
     assert [output.get("ename") for output in outputs[-1]][-1] == "CheckFailed"
-
-
-def test_work_outside_of_notebooks_is_not_the_learners_progress(tmp_path: Path, answers: dict[str, str]):
-    file = ROOT / ".learning" / "progress.json"
-    before = file.read_bytes() if file.exists() else None
-
-    run(tmp_path, SETUP, answers["memory_monitoring"], "check('memory_monitoring')")
-
-    assert (file.read_bytes() if file.exists() else None) == before

@@ -33,6 +33,7 @@ class Statement:
 
     node: ast.stmt
     filename: str
+    cell: int
     tagged: bool
     defines: frozenset[str]
     changes: frozenset[str]
@@ -44,6 +45,7 @@ class BrokenCell:
     """A cell that is not valid Python."""
 
     source: str
+    cell: int
     tagged: bool
     error: SyntaxError
 
@@ -66,8 +68,8 @@ class Answers:
         self._statements: list[Statement] = []
         self._broken: list[BrokenCell] = []
         self._done: set[int] = set()
-        for label, source, tagged in _code_cells(path):
-            self._read(f"<{label}>", _as_python(source), tagged)
+        for cell, (label, source, tagged) in enumerate(_code_cells(path)):
+            self._read(f"<{label}>", cell, _as_python(source), tagged)
 
     def load(self, name: str) -> Any:
         """The object that the notebook calls `name`.
@@ -76,8 +78,13 @@ class Answers:
             KeyError: if nothing in the notebook defines it.
             Unusable: if its definition is broken, or raised an error.
         """
-        self._refuse_broken(name)
-        if not any(name in statement.defines for statement in self._statements):
+        defining = [statement for statement in self._statements if name in statement.defines]
+        broken = self._broken_definition(name)
+        if broken and not any((each.tagged, each.cell) > (broken.tagged, broken.cell) for each in defining):
+            error = broken.error
+            line = f"\n    {error.text.rstrip()}" if error.text else ""
+            raise Unusable(f"{error.filename.strip('<>')}, line {error.lineno}: {error.msg}{line}")
+        if not defining:
             raise KeyError(name)
         self._need(name)
         return getattr(self._module, name)
@@ -91,25 +98,23 @@ class Answers:
         }
         return next(iter(difflib.get_close_matches(name, defined, n=1, cutoff=0.8)), None)
 
-    def _read(self, filename: str, source: str, tagged: bool) -> None:
+    def _read(self, filename: str, cell: int, source: str, tagged: bool) -> None:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         try:
             tree = ast.parse(source, filename)
             compile(tree, filename, "exec", dont_inherit=True)  # finds what the parser lets pass, such as a stray return
         except (SyntaxError, ValueError) as error:
-            self._broken.append(BrokenCell(source, tagged, _as_syntax_error(error, filename)))
+            self._broken.append(BrokenCell(source, cell, tagged, _as_syntax_error(error, filename)))
             return
-        self._statements += [_statement(node, filename, tagged) for node in tree.body]
+        self._statements += [_statement(node, filename, cell, tagged) for node in tree.body]
 
-    def _refuse_broken(self, name: str) -> None:
-        mentions = re.compile(rf"^\s*(?:(?:class|(?:async\s+)?def)\s+{name}\b|{name}\s*=)", re.MULTILINE)
-        for cell in self._broken:
-            if mentions.search(cell.source):
-                error = cell.error
-                line = f"\n    {error.text.rstrip()}" if error.text else ""
-                raise Unusable(f"{error.filename.strip('<>')}, line {error.lineno}: {error.msg}{line}")
+    def _broken_definition(self, name: str) -> BrokenCell | None:
+        """The last broken cell that looks as if it defined `name`."""
+        defines = re.compile(rf"^\s*(?:(?:class|(?:async\s+)?def)\s+{name}\b|{name}\s*=)", re.MULTILINE)
+        found = [cell for cell in self._broken if defines.search(cell.source)]
+        return max(found, key=lambda cell: (cell.tagged, cell.cell), default=None)
 
-    def _need(self, name: str, near: str | None = None) -> None:
+    def _need(self, name: str, near: int | None = None) -> None:
         """Execute what defines `name`: in the cell `near` if that does, else in the cell that counts."""
         candidates = [statement for statement in self._statements if name in statement.defines]
         if not candidates:
@@ -117,11 +122,11 @@ class Answers:
             for statement in candidates:
                 self._execute(statement)
             return
-        here = [statement for statement in candidates if statement.filename == near]
+        here = [statement for statement in candidates if statement.cell == near]
         tagged = [statement for statement in candidates if statement.tagged]
-        chosen = (here or tagged or candidates)[-1].filename
+        chosen = (here or tagged or candidates)[-1].cell
         for statement in self._statements:
-            if statement.filename == chosen and name in statement.defines | statement.changes:
+            if statement.cell == chosen and name in statement.defines | statement.changes:
                 self._execute(statement)
 
     def _execute(self, statement: Statement) -> None:
@@ -129,7 +134,7 @@ class Answers:
             return
         self._done.add(id(statement))
         for name in sorted(statement.uses):
-            self._need(name, near=statement.filename)
+            self._need(name, near=statement.cell)
         body = [*self._future_imports(statement), statement.node]
         code = compile(ast.Module(body, type_ignores=[]), statement.filename, "exec", dont_inherit=True)
         try:
@@ -142,7 +147,7 @@ class Answers:
     def _future_imports(self, statement: Statement) -> Iterator[ast.stmt]:
         for other in self._statements:
             is_future = isinstance(other.node, ast.ImportFrom) and other.node.module == "__future__"
-            if is_future and other.filename == statement.filename and other is not statement:
+            if is_future and other.cell == statement.cell and other is not statement:
                 yield other.node
 
 
@@ -191,12 +196,12 @@ def _as_syntax_error(error: SyntaxError | ValueError, filename: str) -> SyntaxEr
     return SyntaxError(str(error), (filename, 1, 0, ""))
 
 
-def _statement(node: ast.stmt, filename: str, tagged: bool) -> Statement:
+def _statement(node: ast.stmt, filename: str, cell: int, tagged: bool) -> Statement:
     table = symtable.symtable(ast.unparse(node), filename, "exec")
     defines = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         defines = {"*"}
-    return Statement(node, filename, tagged, frozenset(defines), frozenset(_changed(node)), frozenset(_globals(table)))
+    return Statement(node, filename, cell, tagged, frozenset(defines), frozenset(_changed(node)), frozenset(_globals(table)))
 
 
 def _globals(table: symtable.SymbolTable) -> set[str]:

@@ -73,7 +73,7 @@ class Progress:
         names = list(TASKS)
         here = names.index(name)
         lesson = [each for each in names if TASKS[each].lesson == TASKS[name].lesson]
-        waiting = (each for each in names[here + 1 :] + names[:here] if each not in solved)
+        waiting = (each for each in names[here + 1 :] + names[:here] if each not in solved and TASKS[each].available)
         next_task = next(waiting, None)
         return cls(
             lesson_passed=len(solved & set(lesson)),

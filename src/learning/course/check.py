@@ -17,6 +17,8 @@ from .verdict import Verdict
 STRICT = "LEARNING_STRICT"
 """With this environment variable set, a check that does not pass raises, so that a run of the notebook fails."""
 
+_passed_here: set[str] = set()
+
 
 class CheckFailed(Exception):
     """A check did not pass, where checks have to."""
@@ -41,9 +43,15 @@ def check(name: str) -> None:
         return
     task = TASKS[name]
     verdict = _judge_live(task, shell.history_manager.input_hist_raw)
-    if Path.cwd() == ROOT / "notebooks":  # work elsewhere, such as a worked solution, is not the learner's progress
+    if verdict.outcome == "passed":
+        _passed_here.add(name)
+    else:
+        _passed_here.discard(name)
+    if Path.cwd() == ROOT / "notebooks":
         progress.record(verdict)
-    display(Card(verdict, progress.passed()))
+        display(Card(verdict, progress.passed()))
+    else:  # a worked solution, say, or a submission: not the learner's own progress
+        display(Card(verdict, _passed_here))
     if os.environ.get(STRICT) and verdict.outcome != "passed":
         raise CheckFailed(f"{name}: {verdict.outcome} {verdict.reason}")
 

@@ -70,7 +70,7 @@ class Work:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            with _time_limit("loading your answer", BEHAVIOUR_SECONDS):
+            with _time_limit(BEHAVIOUR_SECONDS):
                 return self._answers.load(name)
         except NotImplementedError:
             pytest.skip(f"not attempted yet: open {self._notebook.name}, task {self._task.name}")
@@ -105,7 +105,7 @@ def behaviour(
         seconds = HURRIED_SECONDS if request.node.stash.get(_stuck, False) else BEHAVIOUR_SECONDS
         with subtests.test(name):
             try:
-                with _time_limit(name, seconds):
+                with _time_limit(seconds):
                     yield
             except NotImplementedError as error:
                 if not first:
@@ -125,9 +125,9 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 
 @contextmanager
-def _time_limit(what: str, seconds: int) -> Iterator[None]:
+def _time_limit(seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
-        raise StillRunning(f"still running after {seconds} s ({what})")
+        raise StillRunning(f"still running after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     # Again each second: the first alarm may only end a wait for a thread that loops.

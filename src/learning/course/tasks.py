@@ -31,6 +31,11 @@ class Task:
         return f"{LESSONS[self.lesson][0]}.ipynb"
 
     @property
+    def available(self) -> bool:
+        """Whether its lesson is here to open."""
+        return (ROOT / "notebooks" / self.notebook).exists()
+
+    @property
     def test_id(self) -> str:
         """What to hand to pytest to run this one test."""
         return f"{GRADED_TESTS}::{self.test_class}::test_{self.name}"
