@@ -42,6 +42,17 @@ def refused(*errors: type[Exception], what: str, idea: str) -> Iterator[None]:
     raise Missed(expected=f"{what} raises {wanted}", came="no error", idea=idea)
 
 
+@contextmanager
+def no_error(*, expected: str, idea: str) -> Iterator[None]:
+    """Expect that the block raises nothing, where an error has a better explanation than its own."""
+    try:
+        yield
+    except (Missed, NotImplementedError):
+        raise
+    except Exception as error:
+        raise Missed(expected=expected, came=f"{type(error).__name__}: {error}", idea=idea) from error
+
+
 def _plain(value: Any) -> Any:
     """The same data in built-in types, so that no `__eq__` of a learner's decides."""
     if value is None or isinstance(value, bool):
