@@ -1,0 +1,34 @@
+"""The command `learning`. Each command imports what it needs itself, so that `learning --help` answers at once."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="LangGraph persistence: a course in five notebooks.")
+
+
+@app.callback()
+def main() -> None:
+    """Keeps the commands commands: Typer makes a single one the whole program."""
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def lab(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="LESSON|OPTION_OF_JUPYTER_LAB",
+            help="A lesson by number or name (1, 01_memory), then whatever `jupyter lab` takes.",
+        ),
+    ] = None,
+) -> None:
+    """Open JupyterLab on a lesson, the first unless said, with the course's own Lab settings."""
+    from . import lab
+
+    options = list(arguments or [])
+    lesson = options.pop(0) if options and not options[0].startswith("-") else "1"
+    try:
+        lab.run(lesson, options)
+    except LookupError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
