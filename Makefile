@@ -50,4 +50,4 @@ endif
 	"$$python" -m venv --clear .venv
 	@quiet=$$(test -t 1 || echo --quiet); \
 	.venv/bin/python -m pip install --disable-pip-version-check $$quiet -c constraints.txt -e '.[test]'
-	@printf %s "$$PWD" > .venv/.ready
+	@printf %s "$$(pwd -P)" > .venv/.ready
