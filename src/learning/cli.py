@@ -32,3 +32,21 @@ def lab(
     except LookupError as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from None
+
+
+@app.command()
+def build(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; tell what is wrong, and fail if anything is.")] = False,
+) -> None:
+    """Make notebooks/ from solutions/. A notebook that somebody has worked in is kept beside the new one."""
+    from .course import build as lessons
+    from .course.tasks import ROOT
+
+    if not check:
+        for line in lessons.build(ROOT):
+            typer.echo(line)
+    problems = lessons.check(ROOT)
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)

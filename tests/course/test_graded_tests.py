@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from learning.course.build import starter_source
 from learning.course.judge import behaviours
+from learning.course.starters import starter_source
 from learning.course.tasks import GRADED_TESTS, LESSONS, ROOT, TASKS
 
 LESSON_1 = f"{LESSONS[1][0]}.ipynb"
@@ -19,7 +19,7 @@ def run_pytest(*arguments: str | Path, root: Path = ROOT, tests: Path = GRADED_T
     """What pytest prints, as if the course stood in `root` and the graded tests were `tests`."""
     script = (
         "import sys, pytest, learning.course.plugin as plugin; from pathlib import Path; "
-        f"plugin.ROOT = Path({str(root)!r}); plugin.GRADED_TESTS = Path({str(tests)!r}); "
+        f"plugin.ROOT = Path({str(root)!r}); plugin.GRADED_TESTS = Path({str(tests)!r}); plugin.BEHAVIOUR_SECONDS = 3; "
         "sys.exit(pytest.main(sys.argv[1:]))"
     )
     done = subprocess.run(
@@ -100,10 +100,10 @@ class LRUMemorySaver(InMemorySaver):
         while True:
             pass
 """
-    output = run_pytest("--work", lesson(tmp_path, changed={"custom_memory_lru": loop}), "-k", "lru or monitoring")
+    output = run_pytest("--work", lesson(tmp_path, changed={"custom_memory_lru": loop}), "-k", "lru or memory_monitoring")
 
     assert "look for a loop that never ends" in output
-    assert "1 failed, 1 skipped, 22 deselected" in output.splitlines()[-1]
+    assert "1 skipped, 22 deselected" in output.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

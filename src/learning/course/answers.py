@@ -69,7 +69,7 @@ class Answers:
         self._broken: list[BrokenCell] = []
         self._done: set[int] = set()
         for cell, (label, source, tagged) in enumerate(_code_cells(path)):
-            self._read(f"<{label}>", cell, _as_python(source), tagged)
+            self._read(f"<{label}>", cell, as_python(source), tagged)
 
     def load(self, name: str) -> Any:
         """The object that the notebook calls `name`.
@@ -177,7 +177,7 @@ def _code_cells(path: Path) -> Iterator[tuple[str, str, bool]]:
         raise Unusable(f"{path.name} cannot be read as a notebook: {type(error).__name__}: {error}") from error
 
 
-def _as_python(source: str) -> str:
+def as_python(source: str) -> str:
     """A cell without IPython's own syntax, line for line."""
     from IPython.core.inputtransformer2 import TransformerManager
 

@@ -1,11 +1,12 @@
 """The check cell: `check("custom_memory_lru")` runs that task's graded test on the live notebook, and shows a card."""
 
 import difflib
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import nbformat
 from IPython import get_ipython
 from IPython.display import display
 
@@ -16,6 +17,9 @@ from .verdict import Verdict
 
 STRICT = "LEARNING_STRICT"
 """With this environment variable set, a check that does not pass raises, so that a run of the notebook fails."""
+
+_ran: list[tuple[str, str]] = []
+"""What to call each cell that ran in this kernel, and its source."""
 
 _passed_here: set[str] = set()
 
@@ -42,7 +46,7 @@ def check(name: str) -> None:
         print(f"There is no task {name!r}." + (f" Did you mean {guess[0]!r}?" if guess else ""))
         return
     task = TASKS[name]
-    verdict = _judge_live(task, shell.history_manager.input_hist_raw)
+    verdict = _judge_live(task)
     if verdict.outcome == "passed":
         _passed_here.add(name)
     else:
@@ -56,17 +60,28 @@ def check(name: str) -> None:
         raise CheckFailed(f"{name}: {verdict.outcome} {verdict.reason}")
 
 
-def _judge_live(task: Task, inputs: list[str]) -> Verdict:
+def _judge_live(task: Task) -> Verdict:
     """The verdict on a notebook made of the cells that ran, in the order in which they ran."""
     cells = [
-        nbformat.v4.new_code_cell(source, metadata={"learning": {"ran_as": f"In [{number}]"}})
-        for number, source in enumerate(inputs)
+        {"cell_type": "code", "source": source, "metadata": {"learning": {"ran_as": label}}} for label, source in _ran
     ]
     with tempfile.TemporaryDirectory() as folder:
         notebook = Path(folder) / task.notebook
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
+        notebook.write_text(json.dumps({"cells": cells}), encoding="utf-8")
         return judge.judge(task, notebook)
 
 
-if get_ipython() is not None:
+def _remember(result: Any) -> None:
+    """Note a cell that has run. IPython's own history lacks those that a tool ran without history, as nbval does."""
+    _ran.append((f"In [{result.execution_count or '-'}]", result.info.raw_cell))
+
+
+def _start(shell: Any) -> None:
+    """Note what has run and what will, and get ready to judge before the first check."""
+    _ran.extend((f"In [{number}]", source) for number, source in enumerate(shell.history_manager.input_hist_raw))
+    shell.events.register("post_run_cell", _remember)
     judge.warm_up()
+
+
+if get_ipython() is not None:
+    _start(get_ipython())

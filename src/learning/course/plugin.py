@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from .answers import Answers, Unusable, where
-from .build import untouched
 from .expect import Missed
+from .starters import untouched
 from .tasks import GRADED_TESTS, LESSONS, ROOT, TASKS, Task
 
 BEHAVIOUR_SECONDS = 10
@@ -152,7 +152,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**6)
     config.stash[_source] = Source(config.option.work)
-    if _judges(config):
+    if _judges(config) and config.option.reportchars == "fE":
         config.option.reportchars = ""  # each miss is told once, above; a list of failed subtests adds nothing
 
 

@@ -1,0 +1,40 @@
+"""What a learner starts from: an answer cell without its solution, and whether anybody has begun yet."""
+
+import json
+import re
+from pathlib import Path
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+REGION = re.compile(rf"^([ \t]*){BEGIN}\n(.*?)^[ \t]*{END}[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+def starter_source(source: str, task: str) -> str:
+    """An answer cell as a learner gets it: each solution region replaced by a line that raises."""
+    return REGION.sub(lambda region: f"{region[1]}raise NotImplementedError  # {task}: your code here", source)
+
+
+def untouched(notebook: Path, master: Path) -> bool:
+    """Whether no answer in `notebook` differs from the starter that `master` gives."""
+    try:
+        theirs, ours = (json.loads(path.read_text(encoding="utf-8"))["cells"] for path in (notebook, master))
+        answers = {cell["metadata"]["learning"]["task"]: cell for cell in ours if has_tag(cell, "answer")}
+        begun = {
+            cell["metadata"]["learning"]["task"]: _code(cell) for cell in theirs if has_tag(cell, "answer")
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return not notebook.exists()
+    starters = {task: _normal(starter_source(_code(cell), task)) for task, cell in answers.items()}
+    return starters == {task: _normal(source) for task, source in begun.items()}
+
+
+def has_tag(cell: dict, tag: str) -> bool:
+    """Whether a cell of a notebook has this tag."""
+    return tag in cell["metadata"].get("tags", [])
+
+
+def _code(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def _normal(source: str) -> list[str]:
+    return [line.rstrip() for line in source.strip().splitlines()]
