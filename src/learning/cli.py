@@ -1,5 +1,6 @@
 """The command `learning`. Each command imports what it needs itself, so that `learning --help` answers at once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +37,9 @@ def lab(
 
 @app.command()
 def build(
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; tell what is wrong, and fail if anything is.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; tell what is wrong, and fail if anything is.")
+    ] = False,
 ) -> None:
     """Make notebooks/ from solutions/. A notebook that somebody has worked in is kept beside the new one."""
     from .course import build as lessons
@@ -50,3 +53,28 @@ def build(
         typer.echo(problem, err=True)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def grade(
+    submissions: Annotated[Path, typer.Argument(help="A folder with one folder for each learner.")],
+    out: Annotated[Path, typer.Option(help="Where the gradebook and the marked notebooks go.")],
+) -> None:
+    """Grade a class: marked notebooks and gradebook.csv."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .grading.batch import GradingError, grade
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("grading", total=None)
+        try:
+            gradebook = grade(submissions, out, lambda learner, of: bar.update(task, advance=1, total=of))
+        except GradingError as error:
+            typer.echo(error, err=True)
+            raise typer.Exit(2) from None
+    typer.echo(f"The gradebook is {gradebook}.")
+
+
+if __name__ == "__main__":
+    app()

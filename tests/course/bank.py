@@ -73,9 +73,11 @@ WRONG = [
     Wrong(
         "custom_memory_lru",
         "pending writes are forgotten",
-        {"        super().put_writes(config, writes, task_id, task_path)\n        self.use(config)": (
-            "        super().put_writes(config, writes, task_id, task_path)"
-        )},
+        {
+            "        super().put_writes(config, writes, task_id, task_path)\n        self.use(config)": (
+                "        super().put_writes(config, writes, task_id, task_path)"
+            )
+        },
         ("pending writes",),
         ("`put_writes`",),
     ),
@@ -128,7 +130,9 @@ WRONG = [
     Wrong(
         "memory_monitoring",
         "pending writes are not counted",
-        {"        for _, _, (_, data), _ in writes.values():\n            sizes[thread_id] += len(data)": "        pass"},
+        {
+            "        for _, _, (_, data), _ in writes.values():\n            sizes[thread_id] += len(data)": "        pass"
+        },
         ("sample gives the bytes",),
         ("every write",),
     ),
@@ -156,29 +160,35 @@ WRONG = [
     Wrong(
         "memory_monitoring",
         "recovery is not told",
-        {"            self.alerts.append((level, total))": (
-            '            if level != "ok":\n                self.alerts.append((level, total))'
-        )},
+        {
+            "            self.alerts.append((level, total))": (
+                '            if level != "ok":\n                self.alerts.append((level, total))'
+            )
+        },
         ("recovery",),
         ("the recovery is told",),
     ),
     Wrong(
         "memory_monitoring",
         "a jump rings for each level it passes",
-        {"            self.alerts.append((level, total))": (
-            '            if self.level == "critical" and not self.alerts:\n'
-            '                self.alerts.append(("warning", total))\n'
-            "            self.alerts.append((level, total))"
-        )},
+        {
+            "            self.alerts.append((level, total))": (
+                '            if self.level == "critical" and not self.alerts:\n'
+                '                self.alerts.append(("warning", total))\n'
+                "            self.alerts.append((level, total))"
+            )
+        },
         ("a jump past both limits",),
         ("one change of level",),
     ),
     Wrong(
         "memory_monitoring",
         "threads that hold nothing are listed",
-        {"        for checkpoints in namespaces.values():": (
-            "        sizes[thread_id] += 0\n        for checkpoints in namespaces.values():"
-        )},
+        {
+            "        for checkpoints in namespaces.values():": (
+                "        sizes[thread_id] += 0\n        for checkpoints in namespaces.values():"
+            )
+        },
         ("sample gives the bytes",),
         ("neither holds anything",),
     ),
@@ -268,9 +278,11 @@ WRONG = [
     Wrong(
         "memory_analytics",
         "parallel lookups count once",
-        {'[send.node for send in checkpoint["channel_values"][channel]]': (
-            '{send.node for send in checkpoint["channel_values"][channel]}'
-        )},
+        {
+            '[send.node for send in checkpoint["channel_values"][channel]]': (
+                '{send.node for send in checkpoint["channel_values"][channel]}'
+            )
+        },
         ("nodes",),
         ("one for each Send",),
     ),
@@ -284,16 +296,18 @@ WRONG = [
     Wrong(
         "memory_analytics",
         "every parent counts as a fork",
-        {'sum(children - 1 for children in parents.values())': "len(parents)"},
+        {"sum(children - 1 for children in parents.values())": "len(parents)"},
         ("forks",),
         ("after its first",),
     ),
     Wrong(
         "memory_analytics",
         "an interrupt of long ago still counts",
-        {'any(channel == "__interrupt__" for _, channel, _ in found[0].pending_writes)': (
-            'any(channel == "__interrupt__" for each in found for _, channel, _ in each.pending_writes)'
-        )},
+        {
+            'any(channel == "__interrupt__" for _, channel, _ in found[0].pending_writes)': (
+                'any(channel == "__interrupt__" for each in found for _, channel, _ in each.pending_writes)'
+            )
+        },
         ("interrupted",),
         ("Only the newest",),
     ),
@@ -323,7 +337,7 @@ RIGHT = [
     Right(
         "custom_memory_lru",
         "a plain dict, and clearing the three dictionaries by hand",
-        '''
+        """
 class LRUMemorySaver(InMemorySaver):
     def __init__(self, max_threads, on_evict=None, **kw):
         super().__init__(**kw)
@@ -362,12 +376,12 @@ class LRUMemorySaver(InMemorySaver):
     def delete_thread(self, thread_id):
         self.order.pop(thread_id, None)
         return super().delete_thread(thread_id)
-''',
+""",
     ),
     Right(
         "memory_monitoring",
         "two latches, and one sum over all pairs",
-        '''
+        """
 class MemoryMonitor:
     def __init__(self, saver, warn_bytes, critical_bytes):
         self.saver, self.warn_bytes, self.critical_bytes = saver, warn_bytes, critical_bytes
@@ -397,12 +411,12 @@ class MemoryMonitor:
             self.alerts.append((level, total))
         self.last = level
         return usage
-''',
+""",
     ),
     Right(
         "memory_compression",
         "zstandard with a checksum, read as a stream",
-        '''
+        """
 import io
 import zstandard
 
@@ -434,12 +448,12 @@ class CompressedSerializer:
         if not worker.eof or worker.unused_data:
             raise ValueError("not whole")
         return self.inner.loads_typed((kind[5:], bytes(out)))
-''',
+""",
     ),
     Right(
         "memory_analytics",
         "one pass over all checkpoints of the saver, without the worked helpers",
-        '''
+        """
 from datetime import datetime as when
 
 def session_report(saver):
@@ -473,6 +487,6 @@ def session_report(saver):
             len(write[2][1]) for key, writes in saver.writes.items() if key[0] == thread_id for write in writes.values()
         )
     return result
-''',
+""",
     ),
 ]

@@ -84,7 +84,6 @@ def every_lesson_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Task, "available", True)
 
 
-
 @pytest.mark.parametrize(
     ("verdict", "headline"),
     [
@@ -110,7 +109,7 @@ def test_each_behaviour_is_marked_in_its_order():
         r"^  [✓✗○] .*$", text, re.MULTILINE
     )
     assert [mark for mark, _ in marks] == re.findall(r"<li [^>]*><span [^>]*>(.)</span>", page)
-    assert ["passed", "failed", "failed", "not judged"] == re.findall(r'title="([^"]*)"', page)
+    assert re.findall(r'title="([^"]*)"', page) == ["passed", "failed", "failed", "not judged"]
 
 
 def test_a_miss_tells_what_was_expected_what_came_the_idea_and_where():
@@ -131,7 +130,7 @@ def test_a_miss_tells_what_was_expected_what_came_the_idea_and_where():
 def test_the_page_tells_the_same_misses():
     page = Page(shown(PARTIAL)[0])
     monospaced = [data for tag, data in page.within if tag == "code"]
-    assert ["['ana', 'cleo']", "['ben', 'cleo']", "get_tuple", "KeyError: 0", "cell 3, line 9: x[0]"] == monospaced
+    assert monospaced == ["['ana', 'cleo']", "['ben', 'cleo']", "get_tuple", "KeyError: 0", "cell 3, line 9: x[0]"]
     assert "Why get_tuple is a use: move the thread to the end." in page.text
     assert page.text.count("Expected") == 1 and page.text.count("Came") == 2
 
@@ -194,12 +193,12 @@ def test_a_verdict_without_behaviours_shows_its_reason():
 
 def test_progress_counts_the_lesson_and_the_course():
     progress = Progress.after("redis_cluster", {TASK, "redis_monitoring", "no task of ours"})
-    assert (1, 5, 2, 24) == (
+    assert (
         progress.lesson_passed,
         progress.lesson_tasks,
         progress.course_passed,
         progress.course_tasks,
-    )
+    ) == (1, 5, 2, 24)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +282,7 @@ def test_a_long_value_is_cut_in_the_middle_and_says_how_much_is_missing():
 def test_a_value_of_many_lines_is_cut_in_the_middle():
     came = shown(with_value("\n".join(map(str, range(100)))))[2]["behaviours"][0]["came"]
     lines = came.split("\n")
-    assert ["0", "99"] == [lines[0], lines[-1]] and len(lines) == 17
+    assert [lines[0], lines[-1]] == ["0", "99"] and len(lines) == 17
     assert " … 84 lines left out … " in lines
 
 
@@ -334,7 +333,7 @@ def test_a_notebook_can_keep_it(verdict):
 def test_the_verdict_can_be_read_back_from_its_json():
     data = json.loads(json.dumps(shown(PARTIAL, {TASK})[2]))
     progress = data.pop("progress")
-    assert PARTIAL == Verdict.from_json(data)
+    assert Verdict.from_json(data) == PARTIAL
     assert Progress.after(TASK, {TASK}) == Progress(**progress)
 
 

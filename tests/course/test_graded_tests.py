@@ -100,7 +100,9 @@ class LRUMemorySaver(InMemorySaver):
         while True:
             pass
 """
-    output = run_pytest("--work", lesson(tmp_path, changed={"custom_memory_lru": loop}), "-k", "lru or memory_monitoring")
+    output = run_pytest(
+        "--work", lesson(tmp_path, changed={"custom_memory_lru": loop}), "-k", "lru or memory_monitoring"
+    )
 
     assert "look for a loop that never ends" in output
     assert "1 skipped, 22 deselected" in output.splitlines()[-1]
@@ -121,18 +123,26 @@ def test_a_wrong_folder_of_work_is_told_without_a_traceback(tmp_path: Path, work
 
 def test_a_test_that_judges_nothing_fails(tmp_path: Path):
     tests = tmp_path / GRADED_TESTS.name
-    tests.write_text("class TestMemoryStorage:\n    def test_memory_monitoring(self, work):\n        work.MemoryMonitor\n")
+    tests.write_text(
+        "class TestMemoryStorage:\n    def test_memory_monitoring(self, work):\n        work.MemoryMonitor\n"
+    )
 
     assert "without having judged anything" in run_pytest("--work", ROOT / "solutions", tests=tests)
 
 
 def test_the_seed_of_a_run_draws_the_same_data_again(tmp_path: Path):
-    one_off = "class MemoryMonitor:\n    def __init__(self, *args, **limits):\n        self.alerts = list(limits.values())\n" \
+    one_off = (
+        "class MemoryMonitor:\n    def __init__(self, *args, **limits):\n        self.alerts = list(limits.values())\n"
         "    def sample(self):\n        return {}\n"
+    )
     work = lesson(tmp_path, changed={"memory_monitoring": one_off})
 
     first, same, other = (
-        [line for line in run_pytest("--work", work, "-k", "monitoring", "--seed", seed).splitlines() if "came:" in line]
+        [
+            line
+            for line in run_pytest("--work", work, "-k", "monitoring", "--seed", seed).splitlines()
+            if "came:" in line
+        ]
         for seed in ("7", "7", "8")
     )
 

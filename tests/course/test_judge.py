@@ -71,7 +71,9 @@ def test_what_the_code_prints_stays_out_of_sight(tmp_path: Path, capfd: pytest.C
 
 
 def test_a_verdict_survives_json():
-    verdict = Verdict("memory_analytics", "failed", "why", [Behaviour("one", "passed"), Behaviour("two", "failed", "a")])
+    verdict = Verdict(
+        "memory_analytics", "failed", "why", [Behaviour("one", "passed"), Behaviour("two", "failed", "a")]
+    )
 
     assert Verdict.from_json(verdict.to_json()) == verdict
     assert verdict.share == 0.5

@@ -102,7 +102,9 @@ class Answers:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         try:
             tree = ast.parse(source, filename)
-            compile(tree, filename, "exec", dont_inherit=True)  # finds what the parser lets pass, such as a stray return
+            compile(
+                tree, filename, "exec", dont_inherit=True
+            )  # finds what the parser lets pass, such as a stray return
         except (SyntaxError, ValueError) as error:
             self._broken.append(BrokenCell(source, cell, tagged, _as_syntax_error(error, filename)))
             return
@@ -166,13 +168,14 @@ def where(error: BaseException) -> str:
 def _code_cells(path: Path) -> Iterator[tuple[str, str, bool]]:
     """What to call each code cell, its source, and whether it is tagged `answer`."""
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8-sig"))["cells"]
         for number, cell in enumerate(cells, start=1):
             if cell["cell_type"] == "code":
-                metadata = cell.get("metadata", {})
-                ran_as = metadata.get("learning", {}).get("ran_as")
+                metadata = cell.get("metadata")
+                metadata = metadata if isinstance(metadata, dict) else {}
+                ran_as = metadata["learning"].get("ran_as") if isinstance(metadata.get("learning"), dict) else None
                 label = f"cell {ran_as}" if ran_as else f"{path.name}, cell {number}"
-                yield label, "".join(cell["source"]), "answer" in metadata.get("tags", [])
+                yield label, "".join(cell["source"]), "answer" in (metadata.get("tags") or [])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unusable(f"{path.name} cannot be read as a notebook: {type(error).__name__}: {error}") from error
 
@@ -201,7 +204,9 @@ def _statement(node: ast.stmt, filename: str, cell: int, tagged: bool) -> Statem
     defines = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         defines = {"*"}
-    return Statement(node, filename, cell, tagged, frozenset(defines), frozenset(_changed(node)), frozenset(_globals(table)))
+    return Statement(
+        node, filename, cell, tagged, frozenset(defines), frozenset(_changed(node)), frozenset(_globals(table))
+    )
 
 
 def _globals(table: symtable.SymbolTable) -> set[str]:

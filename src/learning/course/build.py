@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from .answers import as_python
-from .starters import BEGIN, END, REGION, has_tag, starter_source
+from .starters import BEGIN, END, REGION, checked_task, has_tag, starter_source
 from .tasks import LESSONS, TASKS, Task
 
 POINTS = 10
@@ -96,7 +96,9 @@ def _cleaned(master: NotebookNode) -> NotebookNode:
             kept["nbgrader"] = _nbgrader(cell.metadata["learning"]["task"], solution=True)
         if has_tag(cell, "check"):
             kept |= {"editable": False, "deletable": False}
-            kept["nbgrader"] = _nbgrader(f"check-{_checked(cell)}", grade=True, locked=True) | {"points": POINTS}
+            kept["nbgrader"] = _nbgrader(f"check-{checked_task(cell.source)}", grade=True, locked=True) | {
+                "points": POINTS
+            }
         bare = {"cell_type": cell.cell_type, "id": cell.id, "metadata": kept, "source": cell.source.rstrip()}
         if cell.cell_type == "code":
             bare |= {"outputs": [], "execution_count": None}
@@ -158,7 +160,7 @@ def _code_faults(cell: NotebookNode) -> Iterator[str]:
     lines = len(cell.source.splitlines())
     if lines > MOST_LINES and not has_tag(cell, "answer"):
         yield f"{lines} lines of code are more than {MOST_LINES}: split the cell"
-    if has_tag(cell, "check") and _checked(cell) not in TASKS:
+    if has_tag(cell, "check") and checked_task(cell.source) not in TASKS:
         yield 'a cell tagged `check` has to be exactly check("<task>")'
     if has_tag(cell, "answer"):
         yield from _answer_faults(cell)
@@ -194,7 +196,7 @@ def _task_faults(master: NotebookNode, task: Task) -> Iterator[str]:
         about = cell.metadata.get("learning", {}).get("task")
         if has_tag(cell, "answer") and about == task.name:
             places["answer"].append(place)
-        if has_tag(cell, "check") and _checked(cell) == task.name:
+        if has_tag(cell, "check") and checked_task(cell.source) == task.name:
             places["check"].append(place)
         if has_tag(cell, "hint") and about == task.name:
             hints += cell.source.count("<details>")
@@ -247,8 +249,3 @@ def _worked_in(path: Path) -> bool:
 def _free_name(path: Path) -> Path:
     names = (path.with_name(f"{path.stem}.kept-{number}.ipynb") for number in range(1, 10_000))
     return next(name for name in names if not name.exists())
-
-
-def _checked(cell: dict) -> str:
-    found = re.fullmatch(r'check\("(\w+)"\)', cell["source"].strip())
-    return found[1] if found else ""

@@ -144,7 +144,9 @@ def _time_limit(seconds: int) -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("learning")
-    group.addoption("--work", metavar="DIR", help="whose work to judge: a folder with the five notebooks, or one notebook")
+    group.addoption(
+        "--work", metavar="DIR", help="whose work to judge: a folder with the five notebooks, or one notebook"
+    )
     group.addoption("--seed", type=int, help="draw the data of an earlier run again")
 
 

@@ -11,7 +11,7 @@ import numpy  # noqa: F401
 import pytest  # noqa: F401
 import zstandard  # noqa: F401
 
-import learning.agent  # noqa: F401
+import learning.agent
 import learning.course.plugin  # noqa: F401
 
 from .judge import FOLDER

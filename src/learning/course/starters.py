@@ -18,13 +18,17 @@ def untouched(notebook: Path, master: Path) -> bool:
     try:
         theirs, ours = (json.loads(path.read_text(encoding="utf-8"))["cells"] for path in (notebook, master))
         answers = {cell["metadata"]["learning"]["task"]: cell for cell in ours if has_tag(cell, "answer")}
-        begun = {
-            cell["metadata"]["learning"]["task"]: _code(cell) for cell in theirs if has_tag(cell, "answer")
-        }
+        begun = {cell["metadata"]["learning"]["task"]: _code(cell) for cell in theirs if has_tag(cell, "answer")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return not notebook.exists()
     starters = {task: _normal(starter_source(_code(cell), task)) for task, cell in answers.items()}
     return starters == {task: _normal(source) for task, source in begun.items()}
+
+
+def checked_task(source: str) -> str:
+    """The task that a check cell checks, or an empty string for any other cell."""
+    found = re.fullmatch(r"""\s*check\(\s*["'](\w+)["']\s*\)\s*""", source)
+    return found[1] if found else ""
 
 
 def has_tag(cell: dict, tag: str) -> bool:

@@ -1,0 +1,124 @@
+"""Grade a folder of submissions: one folder for each learner, their notebooks in it, and a gradebook out of it."""
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from learning.course.tasks import LESSONS
+
+from .marks import POINTS, Marks, graded_tasks, lesson_of, mark, points, write_into
+
+
+class GradingError(Exception):
+    """Nothing can be graded as asked. The message is for the instructor."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """All that one learner handed in, by lesson."""
+
+    learner: str
+    lessons: dict[int, Marks]
+    remarks: list[str]
+
+
+def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] = lambda learner, of: None) -> Path:
+    """Grade each learner's notebooks, write them with their marks below `out`, and return the gradebook's path.
+
+    Args:
+        submissions: has one folder for each learner, named after them; the notebooks lie in it at any depth.
+        out: gets `gradebook.csv`, and for each learner a folder with the marked notebooks.
+        on_progress: called with each learner who is done, and the number of learners.
+
+    Raises:
+        GradingError: if there are no submissions. A broken submission is no error: it is told in the gradebook.
+    """
+    folders = _learners(submissions, out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    def one(folder: Path) -> Graded:
+        graded = _grade_learner(folder, out / folder.name)
+        on_progress(folder.name, len(folders))
+        return graded
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return _write_gradebook(out / "gradebook.csv", list(pool.map(one, folders)))
+
+
+def _learners(submissions: Path, out: Path) -> list[Path]:
+    if not submissions.is_dir():
+        raise GradingError(f"There is no folder {submissions}.")
+    inside = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
+    folders = [path for path in inside if path.is_dir() and path.resolve() != out.resolve()]
+    if not folders:
+        raise GradingError(
+            f"{submissions} has no folders in it. Each learner's notebooks go into a folder of their own."
+        )
+    return folders
+
+
+def _grade_learner(folder: Path, out: Path) -> Graded:
+    lessons, remarks = {}, []
+    notebooks = [
+        path
+        for path in sorted(folder.rglob("*.ipynb"), key=lambda path: (len(path.parts), path))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    for notebook in notebooks:
+        name = str(notebook.relative_to(folder))
+        if notebook.is_symlink() or not notebook.is_file():
+            remarks.append(f"{name}: not a regular file, so it was left out")
+            continue
+        lesson = lesson_of(notebook)
+        if lesson is None:
+            remarks.append(f"{name}: cannot tell which lesson it is")
+        elif lesson in lessons:
+            remarks.append(f"{name}: another notebook of lesson {lesson} was graded in its place")
+        elif graded_tasks(lesson):
+            lessons[lesson] = mark(notebook, lesson)
+            remarks += [f"{name}: {remark}" for remark in lessons[lesson].remarks]
+            _write_marked(notebook, lessons[lesson], out / f"{LESSONS[lesson][0]}.ipynb")
+    remarks += [f"{LESSONS[lesson][0]}.ipynb: missing" for lesson in _graded_lessons() if lesson not in lessons]
+    return Graded(folder.name, lessons, remarks)
+
+
+def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        marked = nbformat.reads(notebook.read_text(encoding="utf-8-sig"), as_version=4)
+        write_into(marked, marks)
+        target.write_text(nbformat.writes(marked), encoding="utf-8")
+    except Exception as error:  # a notebook can be broken in any way, and goes back as it came
+        marks.remarks.append(f"returned without marks in it: {type(error).__name__}")
+        shutil.copyfile(notebook, target)
+
+
+def _write_gradebook(path: Path, graded: list[Graded]) -> Path:
+    tasks = [task.name for lesson in _graded_lessons() for task in graded_tasks(lesson)]
+    out_of = POINTS * len(tasks)
+    draft = path.with_suffix(".new")
+    with draft.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["learner", *tasks, "total", "out of", "percent", "remarks"])
+        for each in graded:
+            verdicts = {verdict.task: verdict for marks in each.lessons.values() for verdict in marks.verdicts}
+            earned = [points(verdicts[task]) if task in verdicts else 0.0 for task in tasks]
+            row = [round(sum(earned), 2), out_of, round(100 * sum(earned) / out_of, 1), "; ".join(each.remarks)]
+            table.writerow([_as_cell(each.learner), *earned, *row[:3], _as_cell(row[3])])
+    os.replace(draft, path)
+    return path
+
+
+def _graded_lessons() -> list[int]:
+    return [lesson for lesson in LESSONS if graded_tasks(lesson)]
+
+
+def _as_cell(text: str) -> str:
+    """Text that a spreadsheet shows and does not calculate."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

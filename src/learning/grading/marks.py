@@ -1,0 +1,88 @@
+"""What a notebook earned: the graded tests of its lesson, run on the answers in it, and the marks written into it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from learning.course.card import Card
+from learning.course.judge import behaviours, judge
+from learning.course.starters import checked_task
+from learning.course.tasks import LESSONS, TASKS, Task
+from learning.course.verdict import Verdict
+
+POINTS = 10
+"""What each task is worth. Behaviours share it: a task with 3 of 4 behaviours earns 7.5."""
+
+
+@dataclass
+class Marks:
+    """The verdicts on a notebook, and remarks for the person who grades."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> float:
+        """The points earned."""
+        return sum(points(verdict) for verdict in self.verdicts)
+
+    @property
+    def out_of(self) -> int:
+        """The points that could be earned."""
+        return POINTS * len(self.verdicts)
+
+
+def points(verdict: Verdict) -> float:
+    """What a verdict is worth."""
+    return round(POINTS * verdict.share, 2)
+
+
+def graded_tasks(lesson: int) -> list[Task]:
+    """The tasks of a lesson that have a graded test today."""
+    return [task for task in TASKS.values() if task.lesson == lesson and behaviours(task)]
+
+
+def lesson_of(notebook: Path) -> int | None:
+    """The lesson that a notebook belongs to: by its name, which may have been changed a little, else by its answers."""
+    for number, (name, _) in LESSONS.items():
+        if name in notebook.stem:
+            return number
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
+        names = [checked_task("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return next((TASKS[name].lesson for name in names if name in TASKS), None)
+
+
+def mark(notebook: Path, lesson: int) -> Marks:
+    """Judge every graded task of a lesson on a notebook. Whatever is wrong with it costs what it must, and is told."""
+    marks = Marks([judge(task, notebook) for task in graded_tasks(lesson)])
+    marks.remarks = [
+        f"{verdict.task}: {' '.join(verdict.reason.split())}"
+        for verdict in marks.verdicts
+        if verdict.outcome == "failed" and verdict.reason
+    ]
+    unreadable = {remark.partition(": ")[2] for remark in marks.remarks if "cannot be read as a notebook" in remark}
+    if unreadable:
+        marks.remarks = sorted(unreadable)
+    return marks
+
+
+def write_into(notebook: NotebookNode, marks: Marks) -> None:
+    """Put each card below its check cell, and the marks into the notebook's metadata, under `learning.marks`."""
+    solved = {verdict.task for verdict in marks.verdicts if verdict.outcome == "passed"}
+    cards = {verdict.task: Card(verdict, solved)._repr_mimebundle_() for verdict in marks.verdicts}
+    for cell in notebook.cells:
+        task = checked_task(cell.source) if cell.cell_type == "code" else ""
+        if task in cards:
+            cell.outputs = [nbformat.v4.new_output("display_data", data=cards[task])]
+    notebook.metadata.setdefault("learning", {})["marks"] = {
+        "points": marks.total,
+        "out_of": marks.out_of,
+        "remarks": marks.remarks,
+        "tasks": [verdict.to_json() | {"points": points(verdict), "out_of": POINTS} for verdict in marks.verdicts],
+    }

@@ -1,0 +1,63 @@
+"""`papermill --engine learning` runs a notebook as far as it goes, and its marks do not depend on that."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from learning.course.tasks import ROOT
+
+LESSON = "01_memory.ipynb"
+
+
+def papermill(folder: Path, *experiments: str, name: str = LESSON) -> nbformat.NotebookNode:
+    """The worked lesson after papermill graded it, with experiments of the learner's at its top."""
+    notebook = nbformat.read(ROOT / "solutions" / LESSON, as_version=4)
+    kept = [cell for cell in notebook.cells if cell.metadata.get("tags") or cell.id == "setup"]
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in experiments] + kept
+    nbformat.write(notebook, folder / name)
+    arguments = ["--engine", "learning", "--execution-timeout", "3", folder / name, folder / "graded.ipynb"]
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", *arguments], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return nbformat.read(folder / "graded.ipynb", as_version=4)
+
+
+@pytest.mark.parametrize(
+    ("experiments", "remarks"),
+    [
+        (["1 / 0", "import sys\nsys.exit(0)"], ["cell 1 raised ZeroDivisionError", "cell 2 raised SystemExit"]),
+        (["while True:\n    pass"], ["cell 1 was still running after 3 seconds; the cells after it were not run"]),
+        (["import os\nos._exit(1)"], ["cell 1 ended the kernel; the cells after it were not run"]),
+    ],
+)
+def test_trouble_in_a_cell_is_a_remark_and_costs_nothing(tmp_path: Path, experiments: list[str], remarks: list[str]):
+    marks = papermill(tmp_path, *experiments).metadata["learning"]["marks"]
+
+    assert set(remarks) <= set(marks["remarks"])
+    assert (marks["points"], marks["out_of"]) == (40.0, 40)
+
+
+def test_the_notebook_is_run_and_the_cards_are_the_graders(tmp_path: Path):
+    forged = "from IPython.display import display\ncheck = lambda task: print('full marks, honest')"
+    graded = papermill(tmp_path, "print('ran')", forged, name="handed in.ipynb")
+
+    assert graded.cells[0].outputs[0].text == "ran\n"
+    checks = [cell for cell in graded.cells if "check" in cell.metadata.get("tags", [])]
+    assert [len(cell.outputs) for cell in checks] == [1] * 4
+    assert "honest" not in json.dumps(checks)
+    assert all("passed" in cell.outputs[0].data["text/plain"] for cell in checks)
+
+
+def test_a_notebook_of_no_lesson_is_told(tmp_path: Path):
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), tmp_path / "other.ipynb")
+
+    command = [sys.executable, "-m", "papermill", "--engine", "learning", "-k", "python3"]
+    subprocess.run([*command, tmp_path / "other.ipynb", tmp_path / "out.ipynb"], check=True, capture_output=True)
+
+    marks = nbformat.read(tmp_path / "out.ipynb", as_version=4).metadata["learning"]["marks"]
+    assert marks["remarks"] == ["other.ipynb: no lesson of this course"]

@@ -1,0 +1,230 @@
+"""Grading a folder of submissions, sound and broken: each loses only what it must, and the gradebook says why."""
+
+import copy
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from learning.course.starters import has_tag
+from learning.course.tasks import ROOT, TASKS
+from learning.grading.batch import GradingError, grade
+
+LESSON = "01_memory.ipynb"
+TASK_NAMES = [task.name for task in TASKS.values() if task.lesson == 1]
+
+
+def worked() -> dict:
+    return json.loads((ROOT / "solutions" / LESSON).read_text(encoding="utf-8"))
+
+
+def answer_to(notebook: dict, task: str) -> dict:
+    """The answer cell of a task."""
+    return next(
+        cell for cell in notebook["cells"] if has_tag(cell, "answer") and cell["metadata"]["learning"]["task"] == task
+    )
+
+
+def experiment(source: str) -> dict:
+    return {"cell_type": "code", "id": "mine", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
+
+
+def with_answer(task: str, old: str, new: str) -> dict:
+    """The worked lesson, with a change in one answer."""
+    notebook = worked()
+    cell = answer_to(notebook, task)
+    source = "".join(cell["source"])
+    assert old in source
+    cell["source"] = source.replace(old, new)
+    return notebook
+
+
+def with_experiment(source: str) -> dict:
+    notebook = worked()
+    notebook["cells"].insert(2, experiment(source))
+    return notebook
+
+
+def copied() -> dict:
+    notebook = worked()
+    cell = answer_to(notebook, "memory_monitoring")
+    notebook["cells"].insert(notebook["cells"].index(cell), copy.deepcopy(cell))
+    return notebook
+
+
+def turned_round() -> dict:
+    notebook = worked()
+    notebook["cells"].reverse()
+    return notebook
+
+
+def old_format() -> dict:
+    notebook = worked() | {"nbformat_minor": 2}
+    for cell in notebook["cells"]:
+        del cell["id"]
+    return notebook
+
+
+def odd_metadata() -> dict:
+    notebook = worked()
+    notebook["cells"][1]["metadata"] = []
+    return notebook
+
+
+FULL_MARKS = {
+    "sound": worked(),
+    "one answer copied, with its id": copied(),
+    "cells in reverse order": turned_round(),
+    "cells without ids, in an older format": old_format(),
+    "metadata of a wrong type": odd_metadata(),
+    "an endless loop outside the answers": with_experiment("while True:\n    pass"),
+    "an exit outside the answers": with_experiment("import sys\nsys.exit(0)"),
+    "a syntax error outside the answers": with_experiment("def broken(:"),
+}
+
+ONE_TASK_LOST = {
+    "an endless loop in an answer": (
+        with_answer("memory_monitoring", "self.saver = saver", "while True: pass"),
+        "memory_monitoring",
+        "",
+    ),
+    "an exit in an answer": (
+        with_answer("memory_monitoring", "self.saver = saver", "import sys; sys.exit(0)"),
+        "memory_monitoring",
+        "",
+    ),
+    "a process that goes away": (
+        with_answer("memory_monitoring", "self.saver = saver", "import os; os._exit(0)"),
+        "memory_monitoring",
+        "memory_monitoring: Your code ended the Python process",
+    ),
+    "a syntax error in an answer": (
+        with_answer("memory_compression", "def dumps_typed(", "def dumps_typed(("),
+        "memory_compression",
+        ", line 12: ",
+    ),
+}
+
+NOTHING_LEFT = {
+    "not json": ("nope", "cannot be read as a notebook"),
+    "cut in half": (json.dumps(worked())[:5000], "cannot be read as a notebook"),
+    "empty": ("", "cannot be read as a notebook"),
+    "a notebook of format 3": (json.dumps({"worksheets": [], "nbformat": 3}), "cannot be read as a notebook"),
+}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, str]]]:
+    """Everything above graded in one batch: where, and the rows of the gradebook by learner."""
+    submissions = tmp_path_factory.mktemp("class")
+    contents = {learner: json.dumps(notebook) for learner, notebook in FULL_MARKS.items()}
+    contents |= {learner: json.dumps(notebook) for learner, (notebook, _, _) in ONE_TASK_LOST.items()}
+    contents |= {learner: text for learner, (text, _) in NOTHING_LEFT.items()}
+    contents["with a byte order mark"] = "\ufeff" + json.dumps(worked())
+    contents["=1+1"] = json.dumps(worked())
+    for learner, text in contents.items():
+        (submissions / learner).mkdir()
+        (submissions / learner / LESSON).write_text(text, encoding="utf-8")
+    (submissions / "nothing handed in").mkdir()
+    (submissions / "renamed and deep" / "work").mkdir(parents=True)
+    shutil.copy(ROOT / "solutions" / LESSON, submissions / "renamed and deep" / "work" / "Ana 01_memory (1).ipynb")
+    (submissions / "renamed beyond recognition").mkdir()
+    shutil.copy(ROOT / "solutions" / LESSON, submissions / "renamed beyond recognition" / "final FINAL.ipynb")
+    (submissions / "a folder as notebook" / LESSON).mkdir(parents=True)
+    (submissions / "a link as notebook").mkdir()
+    os.symlink(submissions / "sound" / LESSON, submissions / "a link as notebook" / LESSON)
+    (submissions / "starter" / ".ipynb_checkpoints").mkdir(parents=True)
+    shutil.copy(ROOT / "solutions" / LESSON, submissions / "starter" / ".ipynb_checkpoints" / LESSON)
+    starter = worked()
+    for cell in starter["cells"]:
+        if has_tag(cell, "answer"):
+            cell["source"] = "raise NotImplementedError"
+    (submissions / "starter" / LESSON).write_text(json.dumps(starter))
+    out = submissions / "grades"
+
+    with grade(submissions, out).open(newline="", encoding="utf-8") as file:
+        return out, {row["learner"]: row for row in csv.DictReader(file)}
+
+
+def lost(row: dict[str, str]) -> list[str]:
+    return [task for task in TASK_NAMES if float(row[task]) < 10]
+
+
+@pytest.mark.parametrize(
+    "learner", [*FULL_MARKS, "with a byte order mark", "renamed and deep", "renamed beyond recognition"]
+)
+def test_accidents_cost_nothing(graded, learner: str):
+    row = graded[1][learner]
+
+    assert (row["total"], row["out of"], row["percent"]) == ("40.0", "40", "100.0"), row["remarks"]
+
+
+@pytest.mark.parametrize("learner", ONE_TASK_LOST)
+def test_a_broken_answer_costs_its_task_only(graded, learner: str):
+    _, task, remark = ONE_TASK_LOST[learner]
+
+    assert lost(graded[1][learner]) == [task]
+    assert remark in graded[1][learner]["remarks"]
+
+
+@pytest.mark.parametrize("learner", NOTHING_LEFT)
+def test_a_file_that_is_no_notebook_is_told_and_given_back_as_it_came(graded, learner: str):
+    out, rows = graded
+    text, remark = NOTHING_LEFT[learner]
+
+    assert (rows[learner]["total"], lost(rows[learner])) == ("0.0", TASK_NAMES)
+    assert remark in rows[learner]["remarks"]
+    assert (out / learner / LESSON).read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("learner", "remark"),
+    [
+        ("nothing handed in", "01_memory.ipynb: missing"),
+        ("a folder as notebook", "not a regular file"),
+        ("a link as notebook", "not a regular file"),
+        ("starter", ""),
+    ],
+)
+def test_what_is_not_there_earns_nothing(graded, learner: str, remark: str):
+    assert graded[1][learner]["total"] == "0.0"
+    assert remark in graded[1][learner]["remarks"]
+
+
+def test_a_name_that_a_spreadsheet_would_calculate_is_text(graded):
+    assert "'=1+1" in graded[1]
+
+
+def test_the_grades_are_no_learner(graded):
+    assert "grades" not in graded[1]
+
+
+def test_the_marked_notebook_has_its_cards_and_marks(graded):
+    marked = nbformat.read(graded[0] / "an exit in an answer" / LESSON, as_version=4)
+
+    marks = marked.metadata["learning"]["marks"]
+    assert (marks["points"], marks["out_of"]) == (30.0, 40)
+    cards = [cell.outputs[0].data for cell in marked.cells if "check" in cell.metadata.get("tags", [])]
+    assert ["passed" in card["text/plain"].split("\n")[0] for card in cards] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, Path.touch])
+def test_no_submissions_are_told_without_a_traceback(tmp_path: Path, make):
+    make(tmp_path / "class")
+
+    with pytest.raises(GradingError, match="There is no folder|has no folders in it"):
+        grade(tmp_path / "class", tmp_path / "grades")
+    done = subprocess.run(
+        [sys.executable, "-m", "learning.cli", "grade", tmp_path / "class", "--out", tmp_path / "grades"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
