@@ -302,7 +302,9 @@ class TestMemoryStorage:
                 ask(agent, customer, "Where is order 1002?")
                 agent.get_state(thread("ana"))
             result = agent.invoke(Command(resume=True), thread("ana"))
-            idea = "'ana' waited for an approval while others came and went; her thread was read in between, so it stays."
+            idea = (
+                "'ana' waited for an approval while others came and went; her thread was read in between, so it stays."
+            )
             expect(result.get("refunded"), ORDERS["1001"]["price"], idea)
 
         with behaviour("the official conformance suite still passes"):
@@ -331,7 +333,11 @@ class TestMemoryStorage:
             expect(monitor.sample(), {}, "An empty saver holds no thread.")
             for customer in ("ana", "ben", "cleo"):
                 for _ in range(rng.randint(1, 3)):
-                    ask(agent, customer, f"Where are my orders {rng.choice(list(ORDERS))} and {rng.choice(list(ORDERS))}?")
+                    ask(
+                        agent,
+                        customer,
+                        f"Where are my orders {rng.choice(list(ORDERS))} and {rng.choice(list(ORDERS))}?",
+                    )
             ask(agent, "ben", "Please refund order 1003")
             idea = (
                 "Count the serialized bytes of every checkpoint, its metadata, every blob and every write, in all "
@@ -356,8 +362,8 @@ class TestMemoryStorage:
 
         with behaviour("a limit that is reached gives one alert"):
             idea = (
-                f"With limits of {warn} and {critical} bytes: a level starts when the total reaches its limit (equal is "
-                "enough), and says so once, as (level, total bytes)."
+                f"With limits of {warn} and {critical} bytes: a level starts when the total reaches its limit (equal "
+                "is enough), and says so once, as (level, total bytes)."
             )
             came = alerts_after(warn - 1, warn, warn + 1, critical - 1, critical, critical + 500)
             expect(came, [("warning", warn), ("critical", critical)], idea)
@@ -377,7 +383,9 @@ class TestMemoryStorage:
             )
             expect(alerts_after(above, below, above, below, above), [("warning", above)], idea)
             below, above = int(0.95 * critical), critical + 5
-            expect(alerts_after(above, below, above, below), [("critical", above)], idea.replace(str(warn), str(critical)))
+            expect(
+                alerts_after(above, below, above, below), [("critical", above)], idea.replace(str(warn), str(critical))
+            )
 
         with behaviour("recovery gives one alert"):
             low = int(0.85 * warn)
@@ -420,13 +428,15 @@ class TestMemoryStorage:
         with behaviour("a small value is stored as it is"):
             serde = CompressedSerializer(inner, threshold=500)
             for value in ("x" * 400, None, b"", {"refunded": 0.0}):
-                idea = "Below the threshold compression costs time and saves nothing: the inner serializer's bytes stay."
+                idea = (
+                    "Below the threshold compression costs time and saves nothing: the inner serializer's bytes stay."
+                )
                 expect(serde.dumps_typed(value), inner.dumps_typed(value), idea)
 
         with behaviour("what does not shrink is stored as it is"):
             serde = CompressedSerializer(inner, threshold=100)
             noise = rng.randbytes(4_000)
-            idea = "Random bytes (a picture, say) grow when compressed: keep the inner bytes when they are the smaller ones."
+            idea = "Random bytes (a picture, say) grow when compressed: keep the inner bytes when they are smaller."
             expect(serde.dumps_typed(noise), inner.dumps_typed(noise), idea)
 
         with behaviour("a real conversation takes a quarter of the space, or less"):
@@ -481,7 +491,9 @@ class TestMemoryStorage:
                 damaged[f"with byte {place} of {len(data)} altered"] = (
                     data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
                 )
-            idea = "Damage must be noticed here, as a ValueError; a wrong state, or an error of another kind, helps nobody."
+            idea = (
+                "Damage must be noticed here, as a ValueError; a wrong state, or another kind of error, helps nobody."
+            )
             for how, wrong in damaged.items():
                 with no_error(expected=f"bytes {how} raise a ValueError", idea=idea):
                     try:
@@ -552,8 +564,8 @@ class TestMemoryStorage:
         with behaviour("nodes: the tasks that each node was given"):
             compare(
                 "nodes",
-                "A checkpoint in namespace '' plans the tasks of the next step: one for each `branch:to:<node>` among its "
-                "`updated_channels`, and, if `__pregel_tasks` is among them, one for each Send in that channel.",
+                "A checkpoint in namespace '' plans the tasks of the next step: one for each `branch:to:<node>` among "
+                "its `updated_channels`, and, if `__pregel_tasks` is among them, one for each Send in that channel.",
             )
 
         with behaviour("forks: how often the conversation branched"):

@@ -52,7 +52,11 @@ def session(tmp_path_factory: pytest.TempPathFactory, answers: dict[str, str]) -
     for source in tried.values():
         cells += [source, "check('memory_monitoring')"]
     outputs = run(tmp_path_factory.mktemp("session"), *cells)
-    return {"a misspelt task": outputs[1], **dict(zip(tried, outputs[3::2], strict=True)), "all": sum(outputs, [])}
+    return {
+        "a misspelt task": outputs[1],
+        **dict(zip(tried, outputs[3::2], strict=True)),
+        "all": [output for each in outputs for output in each],
+    }
 
 
 def card(outputs: list) -> dict:

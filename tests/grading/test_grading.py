@@ -218,7 +218,7 @@ def test_the_marked_notebook_has_its_cards_and_marks(graded):
 def test_no_submissions_are_told_without_a_traceback(tmp_path: Path, make):
     make(tmp_path / "class")
 
-    with pytest.raises(GradingError, match="There is no folder|has no folders in it"):
+    with pytest.raises(GradingError, match=r"There is no folder|has no folders in it"):
         grade(tmp_path / "class", tmp_path / "grades")
     done = subprocess.run(
         [sys.executable, "-m", "learning.cli", "grade", tmp_path / "class", "--out", tmp_path / "grades"],

@@ -1,7 +1,7 @@
 """The check card: a verdict as a learner reads it, in a notebook, on an exported page and in a terminal.
 
 A saved notebook that nobody has trusted yet passes through JupyterLab's sanitizer, and a card is read on light and on
-dark pages. So the HTML carries its styles inline, takes over the text colour of the page, and says nothing by colour alone.
+dark pages. So the HTML carries its styles inline, takes over the page's text colour, and says nothing by colour alone.
 """
 
 import html
@@ -281,7 +281,7 @@ def _tidy(verdict: Verdict) -> Verdict:
 
 
 def _printable(text: str) -> str:
-    """Text without terminal codes, cut in the middle where it is long; what cannot be shown is spelt out, as `\\x00`."""
+    """Text without terminal codes, cut in the middle where it is long; what cannot be shown is spelt out: `\\x00`."""
     text = _TERMINAL_CODE.sub("", text).replace("\r\n", "\n").replace("\r", "\n").expandtabs(4).rstrip()
     text = _without_middle(text, "", MOST_CHARACTERS, "characters")
     text = _without_middle(text.split("\n"), "\n", MOST_LINES, "lines")

@@ -31,8 +31,8 @@ class CheckFailed(Exception):
 def check(name: str) -> None:
     """Judge one task by what this notebook has run so far, and show the card.
 
-    The same test judges the notebook on disk (`pytest test_learning_03.py`) and in grading. Here the cells count as they
-    last ran: after a change, run the answer's cell again before its check.
+    The same test judges the notebook on disk (`pytest test_learning_03.py`) and in grading. Here the cells count as
+    they last ran: after a change, run the answer's cell again before its check.
 
     Raises:
         CheckFailed: only where the environment variable LEARNING_STRICT is set.

@@ -1,4 +1,4 @@
-"""The pytest plugin behind `test_learning_03.py`: whose work is judged, what counts as an attempt, and how it is told."""
+"""The pytest plugin behind `test_learning_03.py`: whose work is judged, what counts as an attempt, how it is told."""
 
 import os
 import random

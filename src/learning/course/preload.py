@@ -1,4 +1,4 @@
-"""What the server that verdicts are forked from does when it starts. Imports only: nothing here connects or opens anything."""
+"""What the server of verdicts does when it starts: imports only, nothing here connects or opens anything."""
 
 import atexit
 import os

@@ -21,7 +21,7 @@ def passed() -> set[str]:
 
 
 def record(verdict: Verdict) -> None:
-    """Remember whether the task is solved now. Two notebooks may do so at once; a crash leaves the old file or the new."""
+    """Remember whether the task is solved now. Two notebooks may do so at once; a crash leaves a whole file."""
     with _lock():
         names = passed() - {verdict.task} | ({verdict.task} if verdict.outcome == "passed" else set())
         draft = FILE.with_suffix(".new")
