@@ -1,4 +1,4 @@
-"""The few words that graded tests judge with: each miss tells what was expected, what came, and the idea to read again."""
+"""The words that graded tests judge with: a miss tells what was expected, what came, and the idea to read again."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
