@@ -12,7 +12,8 @@ import pytest  # noqa: F401
 import zstandard  # noqa: F401
 
 import learning.agent
-import learning.course.plugin  # noqa: F401
+import learning.course.plugin
+import learning.course.scenarios  # noqa: F401
 
 from .judge import FOLDER
 

@@ -1,0 +1,195 @@
+"""What the graded tests stand on: checkpoints of a known size, conversations drawn at random, independent counts."""
+
+import asyncio
+from collections import Counter
+from datetime import datetime
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.base import uuid6
+from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.conformance.capabilities import BASE_CAPABILITIES
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from learning.agent import ORDERS, build_agent
+
+from .expect import Missed, expect
+
+
+def thread(thread_id, namespace="", checkpoint_id=None):
+    """The config that names a thread, or one checkpoint of it."""
+    config = {"thread_id": thread_id, "checkpoint_ns": namespace}
+    return {"configurable": config | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+
+
+def a_checkpoint(values):
+    """Arguments for `put`, after the config: a first checkpoint with these channel values. Always of the same size."""
+    versions = {channel: f"{1:032}.{0:016}" for channel in values}
+    checkpoint = {
+        "v": 4,
+        "id": str(uuid6()),
+        "ts": "2026-01-01T12:00:00.000000+00:00",
+        "channel_values": values,
+        "channel_versions": versions,
+        "versions_seen": {},
+        "updated_channels": sorted(values),
+    }
+    return checkpoint, {"source": "input", "step": -1, "parents": {}}, versions
+
+
+def put(saver, thread_id, namespace="", **values):
+    """Store one checkpoint, and return its config."""
+    checkpoint, metadata, versions = a_checkpoint(values)
+    config = saver.put(thread(thread_id, namespace), checkpoint, metadata, versions)
+    expect(config, thread(thread_id, namespace, checkpoint["id"]), "`put` returns the config of what it has stored.")
+    return config
+
+
+def stored(saver):
+    """The bytes that an InMemorySaver holds, as {thread: [bytes, …]}: checkpoints, metadata, blobs and writes."""
+    held = {}
+    for thread_id, namespaces in saver.storage.items():
+        for checkpoints in namespaces.values():
+            for checkpoint, metadata, _ in checkpoints.values():
+                held.setdefault(thread_id, []).extend([checkpoint[1], metadata[1]])
+    for (thread_id, *_), (_, data) in saver.blobs.items():
+        held.setdefault(thread_id, []).append(data)
+    for (thread_id, *_), writes in saver.writes.items():
+        for _, _, (_, data), _ in writes.values():
+            held.setdefault(thread_id, []).append(data)
+    return held
+
+
+def sizes(saver):
+    """Bytes held for each thread."""
+    return {thread_id: sum(map(len, data)) for thread_id, data in stored(saver).items()}
+
+
+def fill(saver, thread_id, size):
+    """Make a thread take exactly `size` bytes."""
+    saver.delete_thread(thread_id)
+    empty = InMemorySaver()
+    put(empty, "empty", data=b"")
+    put(saver, thread_id, data=bytes(size - sizes(empty)["empty"]))
+
+
+def use(model, thread_id, limit):
+    """What a least-recently-used store does, on an OrderedDict."""
+    model[thread_id] = True
+    model.move_to_end(thread_id)
+    while len(model) > limit:
+        model.popitem(last=False)
+
+
+def passes_conformance(make_saver):
+    """Run the official suite's base capabilities, every case of them, on a fresh saver for each."""
+
+    @checkpointer_test(name="answer")
+    async def fresh_saver():
+        yield make_saver()
+
+    base = {capability.value for capability in BASE_CAPABILITIES}
+    report = asyncio.run(validate(fresh_saver, capabilities=base))
+    failures = [failure for name in sorted(base) for failure in report.results[name].failures]
+    if failures:
+        idea = "A saver may do more than the contract of checkpointers asks, never less."
+        raise Missed(expected="every case of the official suite passes", came=failures[0].strip(), idea=idea)
+    cases = sum(report.results[name].tests_passed for name in base)
+    assert cases == 58, f"the conformance suite ran {cases} cases instead of 58"
+
+
+def some_states(rng):
+    """Values of the kinds that a graph's channels hold."""
+    words = ["order", "refund", "Grüße", "价格", "☕", ""]
+    messages = [HumanMessage("Where is 1001?", id="m1"), AIMessage("On its way. " * rng.randint(1, 200), id="m2")]
+    return [
+        None,
+        b"",
+        "".join(rng.choice(words) for _ in range(400)),
+        messages,
+        {"messages": messages, "refunded": rng.random(), "orders": {str(n): rng.random() for n in range(50)}},
+        [datetime(2026, 1, 1), {1, 2, 3}, (1, "two", b"three"), {"deep": [{"er": [None, True]}]}] * rng.randint(1, 50),
+    ]
+
+
+def shorten(value):
+    """A value's repr, cut where it is long."""
+    return repr(value)[:200]
+
+
+def ask(agent, thread_id, text):
+    """One turn of a conversation; returns what the agent says, or what it asks a person for."""
+    result = agent.invoke({"messages": [("user", text)]}, thread(thread_id))
+    waiting = result.get("__interrupt__")
+    return waiting[0].value["question"] if waiting else result["messages"][-1].text
+
+
+class History:
+    """Conversations drawn at random, and what a report should tell of them, counted while they happen."""
+
+    def __init__(self, saver, rng):
+        self.agent, self.rng = build_agent(saver), rng
+        self.told = {}
+        self.continued = {}
+
+    def every_kind_of_turn(self, customer):
+        """One conversation with everything in it, and a person waited for at its end."""
+        for turn in (self.greet, self.look_up, self.approve, self.refuse, self.fork, self.abandon, self.wait):
+            turn(customer)
+
+    def a_turn(self, customer):
+        """One turn of any kind."""
+        turns = [self.greet, self.look_up, self.approve, self.refuse, self.fork, self.abandon, self.wait]
+        self.rng.choice(turns)(customer)
+
+    def greet(self, customer, config=None):
+        """A message without an order."""
+        self._say(customer, "Hello", config, turns=1, steps=2, assistant=1)
+
+    def look_up(self, customer):
+        """Up to three orders at once: one parallel task for each."""
+        orders = self.rng.sample(sorted(ORDERS), self.rng.randint(1, 3))
+        self._say(customer, f"Where is {' and '.join(orders)}?", turns=1, steps=4, assistant=2, look_up=len(orders))
+
+    def refuse(self, customer):
+        """A refund that the agent refuses by itself."""
+        self._say(customer, "Please refund order 1002", turns=1, steps=4, assistant=2, refund=1)
+
+    def wait(self, customer):
+        """A refund that waits for a person."""
+        self._say(customer, "Please refund order 1001", turns=1, steps=2, assistant=1, refund=1)
+        self.told[customer]["interrupted"] = True
+
+    def approve(self, customer):
+        """A refund that a person decides on."""
+        self.wait(customer)
+        self.agent.invoke(Command(resume=self.rng.random() < 0.5), thread(customer))
+        self._tell(customer, "decided by a person", turns=0, steps=2, assistant=1)
+
+    def abandon(self, customer):
+        """A refund that nobody decides on, because the customer says something else."""
+        self.wait(customer)
+        self.greet(customer)
+
+    def fork(self, customer):
+        """Back to the end of an earlier turn, and on from there."""
+        self.greet(customer)
+        self.look_up(customer)
+        self.greet(customer, config=self.rng.choice(self.continued[customer]))
+        self.told[customer]["forks"] += 1
+
+    def _say(self, customer, text, config=None, **counts):
+        head = self.agent.get_state(thread(customer))
+        if not config and head.values and not head.next:
+            self.continued.setdefault(customer, []).append(head.config)
+        self.agent.invoke({"messages": [("user", text)]}, config or thread(customer))
+        self._tell(customer, f"{text!r}{', from an earlier checkpoint' if config else ''}", **counts)
+
+    def _tell(self, customer, event, *, turns, steps, **nodes):
+        fresh = {"turns": 0, "steps": 0, "nodes": Counter(), "forks": 0, "interrupted": False, "log": []}
+        told = self.told.setdefault(customer, fresh)
+        told["turns"] += turns
+        told["steps"] += steps
+        told["nodes"] += Counter(nodes)
+        told["interrupted"] = False
+        told["log"].append(event)
