@@ -53,6 +53,16 @@ def test_code_that_holds_off_every_alarm_is_stopped(tmp_path: Path, monkeypatch:
     assert "still running after 2 seconds" in verdict.reason
 
 
+def test_an_alarm_that_comes_at_the_start_of_a_function_is_no_trouble(tmp_path: Path):
+    # There, Python 3.11 gives the traceback no line number.
+    bodies = "signal.setitimer(signal.ITIMER_REAL, 0.05, 0.001); f = lambda: None\n        while True: f(), f(), f()"
+    for _ in range(3):
+        verdict = judge.judge(MONITORING, answer(tmp_path, bodies))
+
+        assert [each.outcome for each in verdict.behaviours] == ["failed"] * 5
+        assert "still running" in verdict.behaviours[0].came
+
+
 def test_programs_that_the_code_started_end_with_it(tmp_path: Path):
     pid_file = tmp_path / "pid"
     body = f"open({str(pid_file)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); raise ValueError('done')"

@@ -158,7 +158,7 @@ def where(error: BaseException) -> str:
     place, trace = "", error.__traceback__
     while trace is not None:
         filename = trace.tb_frame.f_code.co_filename
-        if re.fullmatch(r"<.*cell .+>", filename):
+        if re.fullmatch(r"<.*cell .+>", filename) and trace.tb_lineno:
             line = linecache.getline(filename, trace.tb_lineno).strip()
             place = f"{filename.strip('<>')}, line {trace.tb_lineno}: {line}"
         trace = trace.tb_next

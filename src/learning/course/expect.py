@@ -8,11 +8,9 @@ from typing import Any
 class Missed(AssertionError):
     """A behaviour that an answer does not have."""
 
-    def __init__(self, *, expected: str, came: str, idea: str):
-        super().__init__(f"expected {expected}\ncame     {came}\n{idea}")
-        self.expected = expected
-        self.came = came
-        self.idea = idea
+    def __init__(self, *, came: str, idea: str, expected: str = "", where: str = ""):
+        self.told = {"expected": expected, "came": came, "idea": idea, "where": where}
+        super().__init__("\n".join(f"{name:>8}: {text}" for name, text in self.told.items() if text))
 
 
 def expect(came: Any, expected: Any, idea: str) -> None:

@@ -120,13 +120,13 @@ class _Reporter:
         self._sender = sender
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        miss = getattr(report, "miss", {})
+        told = getattr(report, "told", {})
         if hasattr(report, "context"):
             if not report.skipped:
-                self._send({"behaviour": {"name": report.context.msg, "outcome": report.outcome, **miss}})
+                self._send({"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
         elif report.when == "call" or not report.passed:
-            reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else miss.get("came", "")
-            self._send({"outcome": report.outcome, "reason": reason})
+            reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else report.longreprtext
+            self._send({"outcome": report.outcome, "reason": told.get("came", reason)})
 
     def _send(self, event: dict[str, Any]) -> None:
         self._sender.send_bytes(json.dumps(event).encode())

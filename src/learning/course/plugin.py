@@ -23,6 +23,8 @@ BEHAVIOUR_SECONDS = 10
 HURRIED_SECONDS = 1
 """The same for the rest of a task in which one behaviour has been endless already."""
 
+MEND_FIRST = "Mend this first: nothing else of this task can be judged."
+
 _judged = pytest.StashKey[list[str]]()
 _source = pytest.StashKey["Source"]()
 _stuck = pytest.StashKey[bool]()
@@ -66,7 +68,10 @@ class Work:
             pytest.skip(f"not attempted: there is no {notebook.name} in {notebook.parent.name}")
         self._task = task
         self._notebook = notebook
-        self._answers = Answers(notebook)
+        try:
+            self._answers = Answers(notebook)
+        except Unusable as error:
+            raise Missed(came=str(error), idea=MEND_FIRST) from None
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -78,7 +83,11 @@ class Work:
             misspelt = self._answers.resembling(name)
             if misspelt is None:
                 pytest.skip(f"not attempted yet: nothing in {self._notebook.name} defines {name}")
-            raise Unusable(f"The test looks for {name}, and the notebook has {misspelt}: rename it.") from None
+            raise Missed(
+                came=f"The test looks for {name}, and the notebook has {misspelt}: rename it.", idea=MEND_FIRST
+            ) from None
+        except (Unusable, StillRunning) as error:
+            raise Missed(came=str(error), idea=MEND_FIRST, where=where(error)) from None
 
 
 # --- fixtures ---------------------------------------------------------------------------------------------------------
@@ -107,9 +116,14 @@ def behaviour(
             try:
                 with _time_limit(seconds):
                     yield
-            except NotImplementedError as error:
-                if not first:
-                    raise
+            except (Missed, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                if isinstance(error, StillRunning):
+                    request.node.stash[_stuck] = request.config.stash[_stuck] = True
+                if not (first and isinstance(error, NotImplementedError)):
+                    # A fresh error: pytest cannot print every traceback that an alarm cuts off.
+                    raise _explained(error) from (error if request.config.option.fulltrace else None)
                 unwritten = f"not attempted yet: {where(error) or error}"
                 pytest.skip(unwritten)
         if unwritten:
@@ -173,12 +187,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if item.path != GRADED_TESTS:
         return report
-    if call.excinfo is not None and report.failed:
-        report.miss = _miss(call.excinfo.value)
-        if isinstance(call.excinfo.value, StillRunning):
-            item.stash[_stuck] = item.config.stash[_stuck] = True
+    if call.excinfo is not None and isinstance(call.excinfo.value, Missed):
+        report.told = call.excinfo.value.told
         if not item.config.option.fulltrace:
-            report.longrepr = "\n".join(f"{key:>8}: {text}" for key, text in report.miss.items() if text)
+            report.longrepr = str(call.excinfo.value)
     elif report.when == "call" and report.passed and call.excinfo is None and not item.stash.get(_judged, []):
         report.outcome, report.longrepr = "failed", "the test passed without having judged anything"
     return report
@@ -230,15 +242,11 @@ def _nothing_attempted() -> bool:
     return bool(masters) and all(untouched(ROOT / "notebooks" / master.name, master) for master in masters)
 
 
-def _miss(error: BaseException) -> dict[str, str]:
+def _explained(error: BaseException) -> Missed:
     """What to tell the learner of an error that ended a behaviour."""
-    if isinstance(error, Missed):
-        return {"expected": error.expected, "came": error.came, "idea": error.idea, "where": ""}
-    if isinstance(error, Unusable):
-        return {"came": str(error), "idea": "Mend this first: nothing else of this task can be judged.", "where": ""}
     if isinstance(error, NotImplementedError):
-        return {"came": "NotImplementedError", "idea": "This part is not written yet.", "where": where(error)}
+        return Missed(came="NotImplementedError", idea="This part is not written yet.", where=where(error))
     if isinstance(error, StillRunning):
         idea = "Your code did not come back: look for a loop that never ends, or a lock that is never released."
-        return {"came": str(error), "idea": idea, "where": where(error)}
-    return {"came": f"{type(error).__name__}: {error}", "idea": "Your code raised an error.", "where": where(error)}
+        return Missed(came=str(error), idea=idea, where=where(error))
+    return Missed(came=f"{type(error).__name__}: {error}", idea="Your code raised an error.", where=where(error))
