@@ -119,7 +119,32 @@ WRONG = [
         ("a new thread pushes out", "the official conformance suite"),
         ("`put` returns the config",),
     ),
+    Wrong(
+        "custom_memory_lru",
+        "on_evict is called while the thread is still there",
+        {
+            "            self.delete_thread(oldest)\n            if self.on_evict:\n                self.on_evict(oldest)": (
+                "            if self.on_evict:\n                self.on_evict(oldest)\n            self.delete_thread(oldest)"
+            ),
+        },
+        ("on_evict",),
+        ("nothing of the thread is left",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "a serializer that is given is ignored",
+        {"super().__init__(**options)": "super().__init__()"},
+        ("the official conformance suite",),
+        ("such as a serializer",),
+    ),
     # --- memory_monitoring ---
+    Wrong(
+        "memory_monitoring",
+        "the largest thread is compared, not the total",
+        {"total = sum(sizes.values())": "total = max(sizes.values(), default=0)"},
+        ("a limit that is reached",),
+        ("all threads together",),
+    ),
     Wrong(
         "memory_monitoring",
         "only blobs are counted",
@@ -202,6 +227,13 @@ WRONG = [
     ),
     Wrong(
         "memory_compression",
+        "a value as long as the threshold is not compressed",
+        {"len(data) < self.threshold": "len(data) <= self.threshold"},
+        ("a small value",),
+        ("is not shorter than a threshold",),
+    ),
+    Wrong(
+        "memory_compression",
         "what grows is kept compressed",
         {"        if len(packed) >= len(data):\n            return kind, data\n": ""},
         ("what does not shrink",),
@@ -274,6 +306,17 @@ WRONG = [
         {', "checkpoint_ns": ""}}': "}}"},
         ("turns", "steps"),
         ("namespace ''",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "turns are counted in the newest state, other branches forgotten",
+        {
+            '"turns": sources["input"]': (
+                '"turns": sum(each.type == "human" for each in found[0].checkpoint["channel_values"]["messages"])'
+            )
+        },
+        ("turns",),
+        ("source 'input'",),
     ),
     Wrong(
         "memory_analytics",

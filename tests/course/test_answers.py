@@ -1,6 +1,7 @@
 """What is loaded from a notebook: the answers and what they need, never the experiments beside them."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import nbformat
@@ -100,6 +101,25 @@ def test_a_dataclass_with_postponed_annotations_loads(tmp_path: Path):
     )
 
     assert dataclasses.asdict(answers.load("Alert")("ok")) == {"level": "ok", "next": None}
+
+
+def test_what_a_notebook_allows_at_its_top_level_is_allowed_here(tmp_path: Path):
+    answers = notebook(
+        tmp_path,
+        "import asyncio\n\nasync def fetch():\n    await asyncio.sleep(0)\n    return 42\n\nFOUND = await fetch()\n\n"
+        "def answer():\n    display(FOUND)\n    return FOUND\n\nawait fetch()",
+    )
+
+    assert answers.load("answer")() == 42
+
+
+@pytest.mark.parametrize("source", ["x = '\0'", "(" * 5000 + ")" * 5000, "\ud800", "def f(:\r\n\tpass"])
+def test_a_cell_that_python_cannot_read_harms_no_other(tmp_path: Path, source: str):
+    path = tmp_path / "01_memory.ipynb"
+    cells = [{"cell_type": "code", "source": each} for each in (source, "def answer():\r\n\treturn 42")]
+    path.write_text(json.dumps({"cells": cells}))
+
+    assert Answers(path).load("answer")() == 42
 
 
 def test_names_from_a_star_import_are_found(tmp_path: Path):

@@ -6,6 +6,7 @@ uses, wherever in the notebook they stand. A broken cell harms only the answers 
 """
 
 import ast
+import asyncio
 import builtins
 import difflib
 import itertools
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 _modules = itertools.count(1)
@@ -65,6 +66,7 @@ class Answers:
         self.path = path
         self._module = ModuleType(f"answers_{next(_modules)}")
         sys.modules[self._module.__name__] = self._module  # where dataclasses and serializers look a class up
+        self._module.display = print  # a notebook has it without an import
         self._statements: list[Statement] = []
         self._broken: list[BrokenCell] = []
         self._done: set[int] = set()
@@ -102,10 +104,8 @@ class Answers:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         try:
             tree = ast.parse(source, filename)
-            compile(
-                tree, filename, "exec", dont_inherit=True
-            )  # finds what the parser lets pass, such as a stray return
-        except (SyntaxError, ValueError) as error:
+            _compile(tree, filename)  # finds what the parser lets pass, such as a stray return
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._broken.append(BrokenCell(source, cell, tagged, _as_syntax_error(error, filename)))
             return
         self._statements += [_statement(node, filename, cell, tagged) for node in tree.body]
@@ -138,9 +138,11 @@ class Answers:
         for name in sorted(statement.uses):
             self._need(name, near=statement.cell)
         body = [*self._future_imports(statement), statement.node]
-        code = compile(ast.Module(body, type_ignores=[]), statement.filename, "exec", dont_inherit=True)
+        code = _compile(ast.Module(body, type_ignores=[]), statement.filename)
         try:
-            exec(code, self._module.__dict__)
+            awaitable = eval(code, self._module.__dict__)
+            if awaitable is not None:
+                asyncio.run(awaitable)
         except NotImplementedError:
             raise
         except (Exception, SystemExit) as error:
@@ -193,7 +195,12 @@ def as_python(source: str) -> str:
         return source  # the caller's own parse says what is wrong, at the learner's line numbers
 
 
-def _as_syntax_error(error: SyntaxError | ValueError, filename: str) -> SyntaxError:
+def _compile(tree: ast.Module, filename: str) -> CodeType:
+    """Code to evaluate: nothing comes of it, or an awaitable where the cell awaits something at its top level."""
+    return compile(tree, filename, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+def _as_syntax_error(error: Exception, filename: str) -> SyntaxError:
     if isinstance(error, SyntaxError):
         return error
     return SyntaxError(str(error), (filename, 1, 0, ""))
