@@ -214,6 +214,14 @@ def test_the_marked_notebook_has_its_cards_and_marks(graded):
     assert ["passed" in card["text/plain"].split("\n")[0] for card in cards] == [True, False, True, True]
 
 
+def test_a_place_for_the_grades_that_cannot_be_written_is_told(tmp_path: Path):
+    (tmp_path / "class" / "ana").mkdir(parents=True)
+    (tmp_path / "grades").touch()
+
+    with pytest.raises(GradingError, match=r"cannot be written to .*grades: "):
+        grade(tmp_path / "class", tmp_path / "grades")
+
+
 @pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, Path.touch])
 def test_no_submissions_are_told_without_a_traceback(tmp_path: Path, make):
     make(tmp_path / "class")

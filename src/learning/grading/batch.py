@@ -1,6 +1,7 @@
 """Grade a folder of submissions: one folder for each learner, their notebooks in it, and a gradebook out of it."""
 
 import csv
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -40,15 +41,22 @@ def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] 
         GradingError: if there are no submissions. A broken submission is no error: it is told in the gradebook.
     """
     folders = _learners(submissions, out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "gradebook.new").touch()
+    except OSError as error:
+        raise GradingError(f"The grades cannot be written to {out}: {error.strerror}.") from error
 
     def one(folder: Path) -> Graded:
         graded = _grade_learner(folder, out / folder.name)
         on_progress(folder.name, len(folders))
         return graded
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         return _write_gradebook(out / "gradebook.csv", list(pool.map(one, folders)))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _learners(submissions: Path, out: Path) -> list[Path]:
@@ -91,9 +99,9 @@ def _grade_learner(folder: Path, out: Path) -> Graded:
 def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        marked = nbformat.reads(notebook.read_text(encoding="utf-8-sig"), as_version=4)
+        marked = nbformat.from_dict(json.loads(notebook.read_text(encoding="utf-8-sig")))
         write_into(marked, marks)
-        target.write_text(nbformat.writes(marked), encoding="utf-8")
+        target.write_text(json.dumps(marked, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except Exception as error:  # a notebook can be broken in any way, and goes back as it came
         marks.remarks.append(f"returned without marks in it: {type(error).__name__}")
         shutil.copyfile(notebook, target)

@@ -77,7 +77,7 @@ def write_into(notebook: NotebookNode, marks: Marks) -> None:
     solved = {verdict.task for verdict in marks.verdicts if verdict.outcome == "passed"}
     cards = {verdict.task: Card(verdict, solved)._repr_mimebundle_() for verdict in marks.verdicts}
     for cell in notebook.cells:
-        task = checked_task(cell.source) if cell.cell_type == "code" else ""
+        task = checked_task("".join(cell.source)) if cell.cell_type == "code" else ""
         if task in cards:
             cell.outputs = [nbformat.v4.new_output("display_data", data=cards[task])]
     notebook.metadata.setdefault("learning", {})["marks"] = {
