@@ -8,6 +8,7 @@ import ast
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def judge(task: Task, notebook: Path) -> Verdict:
     """The verdict of the task's graded test on the answers in `notebook`."""
     warm_up()
     receiver, sender = _processes.Pipe(duplex=False)
-    process = _processes.Process(target=_run_test, args=(task, notebook, sender), daemon=True)
+    process = _processes.Process(target=_run_test, args=(task, notebook, sender))
     process.start()
     sender.close()
     try:
@@ -123,12 +124,13 @@ class _Reporter:
         told = getattr(report, "told", {})
         if hasattr(report, "context"):
             if not report.skipped:
-                self._send({"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
+                self.send({"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
         elif report.when == "call" or not report.passed:
             reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else report.longreprtext
-            self._send({"outcome": report.outcome, "reason": told.get("came", reason)})
+            self.send({"outcome": report.outcome, "reason": told.get("came", reason)})
 
-    def _send(self, event: dict[str, Any]) -> None:
+    def send(self, event: dict[str, Any]) -> None:
+        """Hand one event to the process that asked."""
         self._sender.send_bytes(json.dumps(event).encode())
 
 
@@ -136,10 +138,14 @@ def _run_test(task: Task, notebook: Path, sender: Connection) -> None:
     import pytest
 
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (2 * TASK_SECONDS, 2 * TASK_SECONDS))  # even if nobody is left to end it
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     arguments = [task.test_id, "--work", str(notebook), "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"]
-    pytest.main(arguments, plugins=[_Reporter(sender)])
+    reporter = _Reporter(sender)
+    code = pytest.main(arguments, plugins=[reporter])
+    with suppress(BrokenPipeError):  # as it should be: the verdict is known, and nobody listens any more
+        reporter.send({"outcome": "failed", "reason": f"Nothing was judged: pytest ended with exit code {int(code)}."})
     os._exit(0)  # at once, past the threads that a learner's code may have left

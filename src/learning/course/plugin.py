@@ -144,8 +144,8 @@ def _time_limit(seconds: int) -> Iterator[None]:
         raise StillRunning(f"still running after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    # Again each second: the first alarm may only end a wait for a thread that loops.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+    # Again and again: the first alarm may only end one wait, of several, for a thread that loops.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 2)
     try:
         yield
     finally:
