@@ -57,7 +57,7 @@ def check(name: str) -> None:
     else:  # a worked solution, say, or a submission: not the learner's own progress
         display(Card(verdict, _passed_here))
     if os.environ.get(STRICT) and verdict.outcome != "passed":
-        raise CheckFailed(f"{name}: {verdict.outcome} {verdict.reason}")
+        raise CheckFailed(f"{name}: {verdict.reason or verdict.outcome}")
 
 
 def _judge_live(task: Task) -> Verdict:
