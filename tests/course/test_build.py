@@ -182,15 +182,26 @@ def test_a_master_that_cannot_be_handed_out_is_told(root: Path, notebook: nbform
 
 def test_drift_is_told(root: Path):
     build(root)
-    write(root, read(root), "notebooks")
-    mine = read(root)
-    mine.cells[0].source = "# Another title"
-    write(root, mine, "notebooks")
+    changed = master()
+    changed.cells[0].source = "# Another title"
+    write(root, changed)
     (root / "notebooks" / "09_extra.ipynb").write_text("{}")
 
     assert [str(problem) for problem in check(root)] == [
+        "01_memory.ipynb: has outputs or stray metadata: run `learning build`",
         "notebooks/01_memory.ipynb: differs from its master: run `learning build`",
         "notebooks/09_extra.ipynb: has no master in solutions: remove it",
+    ]
+
+
+def test_work_in_a_starter_is_told_apart_from_drift(root: Path):
+    build(root)
+    mine = read(root)
+    mine.cells[2].source = "# my answer"
+    write(root, mine, "notebooks")
+
+    assert [str(problem) for problem in check(root)] == [
+        "notebooks/01_memory.ipynb: has been worked in: run `learning build`"
     ]
 
 
@@ -213,7 +224,7 @@ def test_the_lessons_of_this_course_are_built_and_sound():
     problems = [str(problem) for problem in check(ROOT)]
 
     # A learner's own work in notebooks/ is no fault of the lessons.
-    assert [problem for problem in problems if "differs from its master" not in problem] == []
+    assert [problem for problem in problems if "has been worked in" not in problem] == []
 
 
 def test_starters_of_this_course_run_without_an_error_and_with_nothing_solved():

@@ -75,7 +75,8 @@ def check(root: Path) -> list[Problem]:
             problems.append(Problem(path.name, "", "has outputs or stray metadata: run `learning build`"))
         target = root / "notebooks" / path.name
         if not target.exists() or target.read_text(encoding="utf-8") != _as_text(_starter(_cleaned(master))):
-            problems.append(Problem(f"notebooks/{path.name}", "", "differs from its master: run `learning build`"))
+            drift = "has been worked in" if target.exists() and _worked_in(target) else "differs from its master"
+            problems.append(Problem(f"notebooks/{path.name}", "", f"{drift}: run `learning build`"))
     names = {path.name for path in _masters(root)}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         if path.name not in names and ".kept-" not in path.name:
