@@ -191,7 +191,7 @@ def as_python(source: str) -> str:
         source = f"#{first}{newline}{rest}"
     try:
         return TransformerManager().transform_cell(source)
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return source  # the caller's own parse says what is wrong, at the learner's line numbers
 
 
