@@ -60,6 +60,15 @@ class TestMemoryStorage:
                         "A thread is one conversation, whatever namespaces it has; each `put` makes it the newest.",
                     )
 
+            one, other = LRUMemorySaver(max_threads=1), LRUMemorySaver(max_threads=1)
+            for saver, customer in ((one, "ana"), (other, "ben"), (one, "cleo")):
+                put(saver, customer, step=1)
+            idea = (
+                "Two savers with max_threads=1: 'ana' and then 'cleo' go into one, 'ben' into the other. Savers share "
+                "nothing, so keep the order of uses in `self`, made in `__init__`, not in the class."
+            )
+            expect(sorted(stored(one)), ["cleo"], idea)
+
         with behaviour("a read counts as a use, a read that finds nothing does not"):
             saver, model = LRUMemorySaver(max_threads=3), OrderedDict()
             for step in range(150):
@@ -192,7 +201,7 @@ class TestMemoryStorage:
             idea = "'ben' was deleted, and 'dan' was looked for but never stored: neither holds anything."
             expect(monitor.sample(), sizes(saver), idea)
 
-        warn = rng.randint(5_000, 9_000)
+        warn = 10 * rng.randint(500, 900)
         critical = 3 * warn
 
         def alerts_after(*totals):
@@ -230,6 +239,12 @@ class TestMemoryStorage:
             expect(
                 alerts_after(above, below, above, below), [("critical", above)], idea.replace(str(warn), str(critical))
             )
+            edge = warn * 9 // 10
+            expect(
+                alerts_after(warn, edge, edge - 1),
+                [("warning", warn), ("ok", edge - 1)],
+                f"{edge} is 90 % of the limit of {warn}, and not below it: the level still holds there.",
+            )
 
         with behaviour("recovery gives one alert"):
             low = int(0.85 * warn)
@@ -243,6 +258,12 @@ class TestMemoryStorage:
                 alerts_after(critical, middle, int(0.95 * warn), low),
                 [("critical", critical), ("warning", middle), ("ok", low)],
                 "On the way down from critical the warning level holds until it ends too: critical, warning, ok.",
+            )
+            held = int(0.95 * warn)
+            expect(
+                alerts_after(critical, held),
+                [("critical", critical), ("warning", held)],
+                "Critical ended, but the warning level had started on the way up, and ends below 90 % of its limit.",
             )
             expect(
                 alerts_after(critical, low),
@@ -263,11 +284,13 @@ class TestMemoryStorage:
 
         with behaviour("every state comes back as it was"):
             serde = CompressedSerializer(inner, threshold=200)
-            for state in [*some_states(rng), long_text, rng.randbytes(5_000)]:
+            for state in [*some_states(rng), long_text, long_text.encode(), rng.randbytes(5_000)]:
+                kind = inner.dumps_typed(state)[0]
+                idea = f"Loading undoes what dumping did: give the inner serializer its own type back, here {kind!r}."
                 came = serde.loads_typed(serde.dumps_typed(state))
                 expected = inner.loads_typed(inner.dumps_typed(state))
                 if inner.dumps_typed(came) != inner.dumps_typed(expected):
-                    raise Missed(expected=repr(expected), came=repr(came), idea="Loading must undo what dumping did.")
+                    raise Missed(expected=shorten(expected), came=shorten(came), idea=idea)
 
         with behaviour("a small value is stored as it is"):
             serde = CompressedSerializer(inner, threshold=500)
@@ -369,8 +392,18 @@ class TestMemoryStorage:
                 raise Missed(
                     expected="a refusal while at most 10,000,000 bytes are in use", came=f"{peak} bytes", idea=idea
                 )
-            idea = "The limit is for the size after unpacking; what is within it must load."
-            expect(serde.loads_typed(serde.dumps_typed("0" * 900_000)), "0" * 900_000, idea)
+            text = "0" * 900_000
+            size = len(inner.dumps_typed(text)[1])
+            for limit in (1_000_000, size):
+                serde = CompressedSerializer(inner, threshold=200, max_bytes=limit)
+                idea = f"The limit is for the size after unpacking: {size} bytes are not more than {limit}, and load."
+                with no_error(expected=shorten(text), idea=idea):
+                    came = serde.loads_typed(serde.dumps_typed(text))
+                expect(came == text, True, idea)
+            serde = CompressedSerializer(inner, threshold=200, max_bytes=size - 1)
+            idea = "One byte more than `max_bytes` is too much."
+            with refused(ValueError, what=f"loading {size} bytes with max_bytes={size - 1}", idea=idea):
+                serde.loads_typed(CompressedSerializer(inner, threshold=200).dumps_typed(text))
 
     def test_memory_analytics(self, work, behaviour, rng):
         """Test memory-based session analytics."""
@@ -423,6 +456,11 @@ class TestMemoryStorage:
 
         with behaviour("interrupted: whether a person is waited for now"):
             compare("interrupted", "Only the newest checkpoint tells: has it a pending write to `__interrupt__`?")
+            half_done = InMemorySaver()
+            half_done.put_writes(put(half_done, "eve", step=1), [("messages", "found")], "task-1")
+            came = session_report(half_done).get("eve", {}).get("interrupted")
+            idea = "A pending write to another channel is the result of a task that is done, not a wait for a person."
+            expect(came, False, idea)
 
         with behaviour("a thread that holds nothing is not reported"):
             build_agent(saver).get_state(thread("nobody"))

@@ -137,6 +137,25 @@ WRONG = [
         ("the official conformance suite",),
         ("such as a serializer",),
     ),
+    Wrong(
+        "custom_memory_lru",
+        "all savers share one order",
+        {
+            "        self.in_use = OrderedDict()  # thread ids, the one used longest ago first\n": "",
+            "    def use(self, config):": "    in_use = OrderedDict()\n\n    def use(self, config):",
+        },
+        ("a new thread pushes out",),
+        ("Savers share nothing",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "room is made before it is known whether it is needed",
+        {
+            "        saved = super().put(": "        if len(self.in_use) >= self.max_threads:\n            self.delete_thread(next(iter(self.in_use)))\n        saved = super().put(",
+        },
+        ("a new thread pushes out",),
+        ("these threads should be held",),
+    ),
     # --- memory_monitoring ---
     Wrong(
         "memory_monitoring",
@@ -216,6 +235,20 @@ WRONG = [
         },
         ("sample gives the bytes",),
         ("neither holds anything",),
+    ),
+    Wrong(
+        "memory_monitoring",
+        "a level ends at 90 % of its limit already",
+        {"total >= (0.9 * limit if already_on else limit)": "(total > 0.9 * limit if already_on else total >= limit)"},
+        ("hovering at a limit",),
+        ("not below it",),
+    ),
+    Wrong(
+        "memory_monitoring",
+        "after critical, the warning level has to be reached anew",
+        {"worst_first.index(self.level) <= worst_first.index(level)": "self.level == level"},
+        ("recovery",),
+        ("had started on the way up",),
     ),
     # --- memory_compression ---
     Wrong(
@@ -299,6 +332,24 @@ WRONG = [
         ("truncated and altered",),
         ("Damage must be noticed",),
     ),
+    Wrong(
+        "memory_compression",
+        "the inner type is taken for granted",
+        {
+            'return f"{kind}+zlib", packed': 'return "zlib", packed',
+            'if not kind.endswith("+zlib"):': 'if kind != "zlib":',
+            '(kind.removesuffix("+zlib"), unpacked)': '("msgpack", unpacked)',
+        },
+        ("every state comes back",),
+        ("its own type back",),
+    ),
+    Wrong(
+        "memory_compression",
+        "a value of just max_bytes is refused",
+        {"if len(unpacked) > self.max_bytes:": "if len(unpacked) >= self.max_bytes:"},
+        ("a decompression bomb",),
+        ("are not more than",),
+    ),
     # --- memory_analytics ---
     Wrong(
         "memory_analytics",
@@ -342,6 +393,29 @@ WRONG = [
         {"sum(children - 1 for children in parents.values())": "len(parents)"},
         ("forks",),
         ("after its first",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "a checkpoint that forks twice counts once",
+        {"sum(children - 1 for children in parents.values())": "sum(children > 1 for children in parents.values())"},
+        ("forks",),
+        ("Each child",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "every pending write counts as an interrupt",
+        {
+            'any(channel == "__interrupt__" for _, channel, _ in found[0].pending_writes)': "bool(found[0].pending_writes)",
+        },
+        ("interrupted",),
+        ("the result of a task that is done",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "the report is made, and not returned",
+        {"    return report": "    pass"},
+        ("turns",),
+        ("could not use what your code returned",),
     ),
     Wrong(
         "memory_analytics",
@@ -530,6 +604,199 @@ def session_report(saver):
             len(write[2][1]) for key, writes in saver.writes.items() if key[0] == thread_id for write in writes.values()
         )
     return result
+""",
+    ),
+    Right(
+        "custom_memory_lru",
+        "a clock and min(), native async methods, eviction by the caller",
+        """
+import itertools
+
+
+class LRUMemorySaver(InMemorySaver):
+    clock = itertools.count()
+
+    def __init__(self, max_threads: int, on_evict=None, *args, **options):
+        if int(max_threads) < 1:
+            raise ValueError(f"{max_threads=}")
+        super().__init__(*args, **options)
+        self.max_threads, self.on_evict, self.used = max_threads, on_evict, dict()
+
+    def _used(self, config):
+        self.used[config["configurable"]["thread_id"]] = next(self.clock)
+
+    def _shrink(self):
+        while len(self.used) > self.max_threads:
+            victim = min(self.used, key=self.used.get)
+            self.delete_thread(victim)
+            if self.on_evict is not None:
+                self.on_evict(victim)
+
+    def put(self, config, checkpoint, metadata, new_versions):
+        self._used(config)
+        self._shrink()
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        self._used(config)
+        self._shrink()
+        super().put_writes(config, writes, task_id, task_path)
+
+    def get_tuple(self, config):
+        result = super().get_tuple(config)
+        if result is None:
+            return None
+        self._used(config)
+        return result
+
+    async def aget_tuple(self, config):
+        return self.get_tuple(config)
+
+    async def aput(self, config, checkpoint, metadata, new_versions):
+        return self.put(config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(self, config, writes, task_id, task_path=""):
+        self.put_writes(config, writes, task_id, task_path)
+
+    def delete_thread(self, thread_id):
+        super().delete_thread(thread_id)
+        if thread_id in self.used:
+            del self.used[thread_id]
+
+    async def adelete_thread(self, thread_id):
+        self.delete_thread(thread_id)
+""",
+    ),
+    Right(
+        "memory_monitoring",
+        "a table of ranks, defaultdict, and percent as whole numbers",
+        """
+from collections import defaultdict
+
+RANK = {"ok": 0, "warning": 1, "critical": 2}
+
+
+def stored_bytes(saver):
+    held = defaultdict(int)
+    for thread_id in list(saver.storage):
+        for namespace in saver.storage[thread_id]:
+            for entry in saver.storage[thread_id][namespace].values():
+                held[thread_id] += sum(len(data) for _, data in entry[:2])
+    for (thread_id, _, _, _), (_, data) in saver.blobs.items():
+        held[thread_id] += len(data)
+    for (thread_id, _, _), tasks in saver.writes.items():
+        for _, _, typed, _ in tasks.values():
+            held[thread_id] += len(typed[1])
+    return {thread_id: size for thread_id, size in held.items() if size}
+
+
+class MemoryMonitor:
+    def __init__(self, saver, warn_bytes, critical_bytes):
+        self.saver = saver
+        self.bounds = [("warning", warn_bytes), ("critical", critical_bytes)]
+        self.level = "ok"
+        self.alerts = []
+
+    def sample(self):
+        held = stored_bytes(self.saver)
+        total, now = sum(held.values()), "ok"
+        for level, bound in self.bounds:
+            started = total >= bound
+            kept = RANK[self.level] >= RANK[level] and not total * 100 < bound * 90
+            if started or kept:
+                now = level
+        if now != self.level:
+            self.alerts.append((now, total))
+        self.level = now
+        return held
+""",
+    ),
+    Right(
+        "memory_compression",
+        "gzip read through a file object, checked whole, behind a prefix",
+        """
+import gzip
+import io
+
+
+class CompressedSerializer:
+    PREFIX = "gz/"
+
+    def __init__(self, inner, threshold=1024, max_bytes=64 * 2**20):
+        self.inner, self.threshold, self.max_bytes = inner, threshold, max_bytes
+
+    def dumps_typed(self, obj):
+        typed = self.inner.dumps_typed(obj)
+        if len(typed[1]) >= self.threshold:
+            packed = gzip.compress(typed[1], mtime=0)
+            if len(packed) < len(typed[1]):
+                return self.PREFIX + typed[0], packed
+        return typed
+
+    def loads_typed(self, typed):
+        if not typed[0].startswith(self.PREFIX):
+            return self.inner.loads_typed(typed)
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(typed[1])) as file:
+                data = file.read(self.max_bytes + 1)
+                if len(data) <= self.max_bytes:
+                    data += file.read(1)  # reads the checksum
+        except Exception as error:
+            raise ValueError("damaged") from error
+        if not typed[1] or len(data) > self.max_bytes:
+            raise ValueError("empty, or too long")
+        return self.inner.loads_typed((typed[0][len(self.PREFIX):], data))
+""",
+    ),
+    Right(
+        "memory_analytics",
+        "small functions that read the three dictionaries themselves",
+        """
+from collections import Counter, defaultdict
+from datetime import datetime
+
+
+def tasks_of(checkpoint):
+    for channel in checkpoint.get("updated_channels") or ():
+        match channel.split(":"):
+            case ["branch", "to", node]:
+                yield node
+            case ["__pregel_tasks"]:
+                yield from (send.node for send in checkpoint["channel_values"][channel])
+
+
+def branches(found):
+    children = defaultdict(set)
+    for each in found:
+        if each.parent_config is not None:
+            children[each.parent_config["configurable"]["checkpoint_id"]].add(each.config["configurable"]["checkpoint_id"])
+    return sum(max(0, len(ids) - 1) for ids in children.values())
+
+
+def session_report(saver):
+    def row(thread_id):
+        found = sorted(
+            saver.list({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}),
+            key=lambda each: each.config["configurable"]["checkpoint_id"],
+        )
+        times = [datetime.fromisoformat(each.checkpoint["ts"]) for each in found]
+        size = 0
+        for spaces in saver.storage[thread_id].values():
+            size += sum(len(a[1]) + len(b[1]) for a, b, _ in spaces.values())
+        size += sum(len(pair[1]) for key, pair in saver.blobs.items() if key[0] == thread_id)
+        size += sum(len(w[2][1]) for key, ws in saver.writes.items() if key[0] == thread_id for w in ws.values())
+        return dict(
+            turns=len([1 for each in found if each.metadata["source"] == "input"]),
+            steps=len([1 for each in found if each.metadata["source"] == "loop"]),
+            bytes=size,
+            duration=(times[-1] - times[0]).total_seconds(),
+            nodes=Counter(node for each in found for node in tasks_of(each.checkpoint)),
+            forks=branches(found),
+            interrupted="__interrupt__" in {channel for _, channel, _ in found[-1].pending_writes or []},
+        )
+
+    threads = {each.config["configurable"]["thread_id"] for each in saver.list(None)}
+    return {thread_id: row(thread_id) for thread_id in sorted(threads)}
 """,
     ),
 ]

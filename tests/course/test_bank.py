@@ -50,7 +50,7 @@ def test_a_right_answer_written_differently_keeps_all_marks(tmp_path: Path, righ
     assert verdict.outcome == "passed", verdict.reason
 
 
-def test_each_task_that_is_judged_has_three_wrong_answers_and_a_right_one():
+def test_each_task_that_is_judged_has_three_wrong_answers_and_two_right_ones():
     for task in {wrong.task for wrong in WRONG}:
         assert sum(wrong.task == task for wrong in WRONG) >= 3
-        assert any(right.task == task for right in RIGHT)
+        assert sum(right.task == task for right in RIGHT) >= 2

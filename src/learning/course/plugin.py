@@ -249,4 +249,6 @@ def _explained(error: BaseException) -> Missed:
     if isinstance(error, StillRunning):
         idea = "Your code did not come back: look for a loop that never ends, or a lock that is never released."
         return Missed(came=str(error), idea=idea, where=where(error))
-    return Missed(came=f"{type(error).__name__}: {error}", idea="Your code raised an error.", where=where(error))
+    place = where(error)
+    idea = "Your code raised an error." if place else "The test could not use what your code returned: is it complete?"
+    return Missed(came=f"{type(error).__name__}: {error}", idea=idea, where=place)

@@ -172,11 +172,13 @@ class History:
         self.greet(customer)
 
     def fork(self, customer):
-        """Back to the end of an earlier turn, and on from there."""
+        """Back to the end of an earlier turn, and on from there, twice."""
         self.greet(customer)
         self.look_up(customer)
-        self.greet(customer, config=self.rng.choice(self.continued[customer]))
-        self.told[customer]["forks"] += 1
+        earlier = self.rng.choice(self.continued[customer])
+        for _ in range(2):
+            self.greet(customer, config=earlier)
+            self.told[customer]["forks"] += 1
 
     def _say(self, customer, text, config=None, **counts):
         head = self.agent.get_state(thread(customer))
