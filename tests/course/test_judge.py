@@ -1,5 +1,9 @@
 """A verdict comes back, and everything is cleaned up, whatever the judged code does to its process."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +29,7 @@ def answer(folder: Path, body: str) -> Path:
 def wait_for_end(pid: int) -> None:
     """Until the process is gone, or a zombie that only waits for its parent to look."""
     deadline = time.monotonic() + 10
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):
         while Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
             assert time.monotonic() < deadline, "the program is still running"
 
@@ -70,6 +74,29 @@ def test_programs_that_the_code_started_end_with_it(tmp_path: Path):
     judge.judge(MONITORING, answer(tmp_path, body))
 
     wait_for_end(int(pid_file.read_text()))
+
+
+def test_a_kernel_that_is_killed_leaves_no_server_and_no_folder(tmp_path: Path):
+    code = (
+        "from multiprocessing import forkserver; from learning.course import judge; judge.warm_up();"
+        "print(forkserver._forkserver._forkserver_pid, flush=True); input()"
+    )
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    with kernel:
+        server = int(kernel.stdout.readline())
+        deadline = time.monotonic() + 10
+        while os.getpgid(server) == kernel.pid:
+            assert time.monotonic() < deadline, "the server is still in the kernel's process group"
+        os.killpg(kernel.pid, signal.SIGKILL)
+
+    wait_for_end(server)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_code_prints_stays_out_of_sight(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

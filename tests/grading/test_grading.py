@@ -111,6 +111,8 @@ ONE_TASK_LOST = {
     ),
 }
 
+NOT_UTF8 = os.fsdecode(b"ana \xff")
+
 NOTHING_LEFT = {
     "not json": ("nope", "cannot be read as a notebook"),
     "cut in half": (json.dumps(worked())[:5000], "cannot be read as a notebook"),
@@ -146,7 +148,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, di
         if has_tag(cell, "answer"):
             cell["source"] = "raise NotImplementedError"
     (submissions / "starter" / LESSON).write_text(json.dumps(starter))
-    out = submissions / "grades"
+    (submissions / NOT_UTF8).mkdir()
+    shutil.copy(ROOT / "solutions" / LESSON, submissions / NOT_UTF8)
+    out = submissions.with_name("grades")
 
     with grade(submissions, out).open(newline="", encoding="utf-8") as file:
         return out, {row["learner"]: row for row in csv.DictReader(file)}
@@ -201,8 +205,29 @@ def test_a_name_that_a_spreadsheet_would_calculate_is_text(graded):
     assert "'=1+1" in graded[1]
 
 
-def test_the_grades_are_no_learner(graded):
-    assert "grades" not in graded[1]
+def test_a_name_that_is_no_utf8_is_told_as_well_as_it_can_be(graded):
+    assert graded[1]["ana \\udcff"]["percent"] == "100.0"
+
+
+@pytest.mark.parametrize("place", [".", "ana", "grades"])
+def test_grades_do_not_go_among_the_submissions(tmp_path: Path, place: str):
+    (tmp_path / "ana").mkdir()
+    (tmp_path / "ana" / LESSON).write_text("as it was")
+
+    with pytest.raises(GradingError, match="choose a folder for the grades"):
+        grade(tmp_path, tmp_path / place)
+    assert [path.name for path in tmp_path.rglob("*")] == ["ana", LESSON]
+
+
+@pytest.mark.parametrize("full", [Path("gradebook.new"), Path("ana") / LESSON])
+def test_a_full_disk_is_told(tmp_path: Path, full: Path):
+    (tmp_path / "class" / "ana").mkdir(parents=True)
+    (tmp_path / "class" / "ana" / LESSON).write_text("no notebook")
+    (tmp_path / "grades" / "ana").mkdir(parents=True)
+    (tmp_path / "grades" / full).symlink_to("/dev/full")
+
+    with pytest.raises(GradingError, match="No space left on device"):
+        grade(tmp_path / "class", tmp_path / "grades")
 
 
 def test_the_marked_notebook_has_its_cards_and_marks(graded):

@@ -26,16 +26,13 @@ from .verdict import Behaviour, Verdict
 TASK_SECONDS = 60
 """How long one task may take in all, whatever its behaviours do to outlive their own limit."""
 
-FOLDER = "LEARNING_JUDGE_FOLDER"
-"""The environment variable that names the folder of the server's socket."""
-
 _processes = multiprocessing.get_context("forkserver")
 
 
 def warm_up() -> None:
     """Start the server that verdicts are forked from, without waiting for it."""
-    os.environ[FOLDER] = util.get_temp_dir()
-    _processes.set_forkserver_preload(["learning.course.preload"])
+    os.environ["LEARNING_JUDGE_FOLDER"] = util.get_temp_dir()  # where the server's socket is
+    _processes.set_forkserver_preload(["learning.survivor", "learning.course.preload"])
     forkserver.ensure_running()
 
 

@@ -1,8 +1,4 @@
-"""What the server of verdicts does when it starts: imports only, nothing here connects or opens anything."""
-
-import atexit
-import os
-import shutil
+"""What the server of verdicts imports when it starts. Nothing here connects or opens anything."""
 
 import langgraph.checkpoint.conformance  # noqa: F401
 import matplotlib  # noqa: F401
@@ -14,10 +10,3 @@ import zstandard  # noqa: F401
 import learning.agent
 import learning.course.plugin
 import learning.course.scenarios  # noqa: F401
-
-from .judge import FOLDER
-
-# Jupyter kills a kernel with all of its process group, and then nobody would remove the folder of the server's socket.
-# In a group of its own the server outlives the kernel for a moment: it ends when the kernel's end of a pipe is closed.
-os.setsid()
-atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)

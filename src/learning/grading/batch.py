@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,14 +37,12 @@ def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] 
         on_progress: called with each learner who is done, and the number of learners.
 
     Raises:
-        GradingError: if there are no submissions. A broken submission is no error: it is told in the gradebook.
+        GradingError: if there are no submissions, or the grades cannot be written, or would be among the submissions.
+            A broken submission is no error: it is told in the gradebook.
     """
-    folders = _learners(submissions, out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "gradebook.new").touch()
-    except OSError as error:
-        raise GradingError(f"The grades cannot be written to {out}: {error.strerror}.") from error
+    folders = _learners(submissions)
+    if out.resolve().is_relative_to(submissions.resolve()):
+        raise GradingError(f"{out} is inside {submissions}: choose a folder for the grades that is not among them.")
 
     def one(folder: Path) -> Graded:
         graded = _grade_learner(folder, out / folder.name)
@@ -54,16 +51,20 @@ def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] 
 
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "gradebook.new").touch()
         return _write_gradebook(out / "gradebook.csv", list(pool.map(one, folders)))
+    except OSError as error:
+        raise GradingError(f"The grades cannot be written to {out}: {error.strerror}.") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _learners(submissions: Path, out: Path) -> list[Path]:
+def _learners(submissions: Path) -> list[Path]:
     if not submissions.is_dir():
         raise GradingError(f"There is no folder {submissions}.")
     inside = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
-    folders = [path for path in inside if path.is_dir() and path.resolve() != out.resolve()]
+    folders = [path for path in inside if path.is_dir()]
     if not folders:
         raise GradingError(
             f"{submissions} has no folders in it. Each learner's notebooks go into a folder of their own."
@@ -97,21 +98,25 @@ def _grade_learner(folder: Path, out: Path) -> Graded:
 
 
 def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        marked = nbformat.from_dict(json.loads(notebook.read_text(encoding="utf-8-sig")))
+        content = notebook.read_bytes()
+    except OSError:  # the marks have a remark that says so
+        return
+    try:
+        marked = nbformat.from_dict(json.loads(content.decode("utf-8-sig")))
         write_into(marked, marks)
-        target.write_text(json.dumps(marked, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        content = (json.dumps(marked, indent=1, ensure_ascii=False) + "\n").encode()
     except Exception as error:  # a notebook can be broken in any way, and goes back as it came
         marks.remarks.append(f"returned without marks in it: {type(error).__name__}")
-        shutil.copyfile(notebook, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
 
 
 def _write_gradebook(path: Path, graded: list[Graded]) -> Path:
     tasks = [task.name for lesson in _graded_lessons() for task in graded_tasks(lesson)]
     out_of = POINTS * len(tasks)
     draft = path.with_suffix(".new")
-    with draft.open("w", newline="", encoding="utf-8") as file:
+    with draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:  # a name may be no UTF-8
         table = csv.writer(file)
         table.writerow(["learner", *tasks, "total", "out of", "percent", "remarks"])
         for each in graded:
