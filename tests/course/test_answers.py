@@ -87,7 +87,11 @@ def test_a_local_name_does_not_pull_in_an_experiment_of_that_name(tmp_path: Path
 
 def test_ipython_syntax_is_no_obstacle(tmp_path: Path):
     answers = notebook(
-        tmp_path, "%matplotlib inline\n!ls\nimport math", "%%time\nx = ?\n", "%%time\ndef answer():\n    return math.pi"
+        tmp_path,
+        "%matplotlib inline\n!ls\nimport math",
+        "%%time\nx = ?\n",
+        "%%time\ndef answer():\n    return math.pi",
+        "%%writefile answer.py\ndef answer():\n    return 0",
     )
 
     assert round(answers.load("answer")(), 2) == 3.14

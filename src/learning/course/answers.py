@@ -21,6 +21,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+PYTHON_MAGICS = {"%%time", "%%timeit", "%%capture", "%%prun"}
+"""The cell magics that run their cell as Python in the notebook; others write it to a file, say."""
+
 _modules = itertools.count(1)
 
 
@@ -188,7 +191,7 @@ def as_python(source: str) -> str:
 
     first, newline, rest = source.partition("\n")
     if first.startswith("%%"):
-        source = f"#{first}{newline}{rest}"
+        source = f"#{first}{newline}{rest}" if first.split()[0] in PYTHON_MAGICS else ""
     try:
         return TransformerManager().transform_cell(source)
     except (SyntaxError, ValueError):

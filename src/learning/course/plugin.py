@@ -191,8 +191,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.told = call.excinfo.value.told
         if not item.config.option.fulltrace:
             report.longrepr = str(call.excinfo.value)
-    elif report.when == "call" and report.passed and call.excinfo is None and not item.stash.get(_judged, []):
-        report.outcome, report.longrepr = "failed", "the test passed without having judged anything"
+    elif report.when == "call" and report.passed and call.excinfo is None:
+        report.told = {"came": ""}  # whatever is to tell, the behaviours have told
+        if not item.stash.get(_judged, []):
+            report.outcome = "failed"
+            report.longrepr = report.told["came"] = "the test passed without having judged anything"
     return report
 
 

@@ -62,14 +62,20 @@ def mark(notebook: Path, lesson: int) -> Marks:
     """Judge every graded task of a lesson on a notebook. Whatever is wrong with it costs what it must, and is told."""
     marks = Marks([judge(task, notebook) for task in graded_tasks(lesson)])
     marks.remarks = [
-        f"{verdict.task}: {' '.join(verdict.reason.split())}"
-        for verdict in marks.verdicts
-        if verdict.outcome == "failed" and verdict.reason
+        f"{verdict.task}: {' '.join(trouble.split())}" for verdict in marks.verdicts if (trouble := _trouble(verdict))
     ]
     unreadable = {remark.partition(": ")[2] for remark in marks.remarks if "cannot be read as a notebook" in remark}
     if unreadable:
         marks.remarks = sorted(unreadable)
     return marks
+
+
+def _trouble(verdict: Verdict) -> str:
+    """What kept a task from being judged in full: a broken answer, an endless loop, an exit."""
+    if verdict.outcome != "failed":
+        return ""
+    stopped = [each for each in verdict.behaviours if each.came.startswith(("still running", "SystemExit"))]
+    return verdict.reason or next((f"{each.came}, {each.where}" for each in stopped), "")
 
 
 def write_into(notebook: NotebookNode, marks: Marks) -> None:
