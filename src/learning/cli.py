@@ -1,16 +1,12 @@
 """The command `learning`. Each command imports what it needs itself, so that `learning --help` answers at once."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="LangGraph persistence: a course in five notebooks.")
-
-
-@app.callback()
-def main() -> None:
-    """Keeps the commands commands: Typer makes a single one the whole program."""
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -74,6 +70,97 @@ def grade(
             typer.echo(error, err=True)
             raise typer.Exit(2) from None
     typer.echo(f"The gradebook is {gradebook}.")
+
+
+@app.command()
+def doctor() -> None:
+    """Look at what the course needs on this machine, start each server once, and say how to mend what is wrong."""
+    from rich.console import Console
+
+    from .doctor import examine
+
+    console = Console(soft_wrap=True)
+    broken = False
+    with console.status("looking"):
+        for finding in examine():
+            broken |= bool(finding.remedy) and not finding.optional
+            mark = "[green]ok[/]" if not finding.remedy else "[yellow]? [/]" if finding.optional else "[red]✗[/] "
+            console.print(f"{mark} [bold]{finding.what:<14}[/]", end="")
+            console.print(finding.found, markup=False, highlight=False)
+            if finding.remedy:
+                console.print(f"{'':<17}→ {finding.remedy}", markup=False, highlight=False)
+    if broken:
+        raise typer.Exit(1)
+
+
+services = typer.Typer(no_args_is_help=True, help="Real servers that stay until you take them down.")
+app.add_typer(services, name="services")
+
+
+class ServiceName(StrEnum):
+    """What can be started, as `learning.services.standing` calls it."""
+
+    redis = "redis"
+    redis_cluster = "redis-cluster"
+    postgres = "postgres"
+    s3 = "s3"
+
+
+@services.command()
+def up(
+    names: Annotated[list[ServiceName] | None, typer.Argument(help="Which servers; all four unless said.")] = None,
+) -> None:
+    """Start servers that stay. `learning services env` says where they are."""
+    from .services import standing
+
+    there = {server.variable for server, _ in standing.standing()}
+    wanted = [name for name in names or ServiceName if standing.VARIABLES[name] not in there]
+    if not wanted:
+        typer.echo("They are up already.")
+    failed = False
+    for answer in standing.up(wanted):
+        failed |= "error" in answer
+        typer.echo(f"{answer['name']}: {answer.get('error', 'up')}", err="error" in answer)
+    if failed:
+        raise typer.Exit(1)
+
+
+@services.command()
+def status() -> None:
+    """List the servers that run: those that stay, and those of a process, a notebook's kernel, say."""
+    from .services.choice import running
+    from .services.standing import standing
+
+    stay = {server.folder for server, _ in standing()}
+    found = running()
+    for server, owner in found:
+        whose = "until `learning services down`" if server.folder in stay else f"as long as process {owner}"
+        typer.echo(f"{server.title}: {'answers' if server.ready() else 'does not answer'}, stays {whose}")
+    if not found:
+        typer.echo("No server runs. Start them with: learning services up")
+
+
+@services.command()
+def down() -> None:
+    """End the servers that `up` has started, and remove what they stored."""
+    from .services import standing
+
+    ended = standing.down()
+    typer.echo(f"Ended: {', '.join(server.title for server in ended)}." if ended else "There was nothing to end.")
+
+
+@services.command()
+def env() -> None:
+    """Print the variables that lead to the servers that are up: `learning services env > .env`, or export them."""
+    from .services import compose, standing
+
+    environments = [server.environment for server, _ in standing.standing()] or [compose.environment()]
+    for environment in environments:
+        for name, value in environment.items():
+            typer.echo(f"{name}={value}")
+    if not any(environments):
+        typer.echo("No server is up. Start them with `learning services up` or `docker compose up --wait`.", err=True)
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

