@@ -17,7 +17,6 @@ CONTENTS_OPEN = {
     "metadata": {"id": "default"},
     "data": {
         "layout-restorer:data": {
-            "main": {"dock": None, "current": None},
             "left": {"collapsed": False, "visible": True, "current": "@jupyterlab/toc:plugin"},
             "right": {"collapsed": True, "visible": True},
             "relativeSizes": [0.22, 0.78, 0],

@@ -88,7 +88,7 @@ def every_lesson_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     ("verdict", "headline"),
     [
         (PASSED, "passed"),
-        (PARTIAL, "1 of 4 behaviours"),
+        (PARTIAL, "1 of 4 hold"),
         (UNTOUCHED, "not attempted yet"),
         (BROKEN, "not passed"),
         (UNJUDGED, "not judged"),

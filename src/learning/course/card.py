@@ -116,7 +116,7 @@ def _headline(verdict: Verdict) -> str:
         return verdict.outcome
     judged = any(each.outcome in ("passed", "failed") for each in verdict.behaviours)
     if judged and verdict.share < 1:
-        return f"{verdict.passed} of {len(verdict.behaviours)} behaviours"
+        return f"{verdict.passed} of {len(verdict.behaviours)} hold"
     return "not passed"
 
 
@@ -168,10 +168,18 @@ def _onward(verdict: Verdict, progress: Progress) -> tuple[str, str, str]:
     """Where to go on: words, a task's name, words."""
     passed = verdict.outcome == "passed"
     if progress.next_task is None:
-        return ("That was the last one: the course is complete.", "", "") if passed else ("", "", "")
+        return (_last(), "", "") if passed else ("", "", "")
     here = progress.next_notebook == TASKS[verdict.task].notebook
     place = "this notebook" if here else progress.next_notebook
     return "Next task: " if passed else "After this one: ", progress.next_task, f", in {place}"
+
+
+def _last() -> str:
+    return (
+        "That was the last one: the course is complete."
+        if all(task.available for task in TASKS.values())
+        else "All tasks that are here are solved. The next lessons are in preparation."
+    )
 
 
 # --- HTML -------------------------------------------------------------------------------------------------------------
