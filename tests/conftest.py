@@ -1,29 +1,30 @@
-"""What all tests stand on: servers of their own, and nothing left of them."""
+"""What all tests stand on: servers of their own in a place of their own, and nothing left of them."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from learning.services.choice import KINDS, SWITCH
 from learning.services.guard import programs
-from learning.services.workspace import PREFIX, base
-
-
-def guards_and_servers() -> set[int]:
-    """The processes that work in a workspace of any kind, by pid."""
-    folders = base().glob(f"{PREFIX}*")
-    return {process.pid for folder in folders for process in programs(folder)}
+from learning.services.workspace import PREFIX
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_servers():
+def own_servers(tmp_path_factory):
     """Whatever servers this machine or its environment has, tests start their own, and leave none."""
-    before = guards_and_servers()
-    folders = set(base().glob(f"{PREFIX}*"))
+    tmp_path_factory.getbasetemp()  # stays where pytest keeps it
+    place = Path(tempfile.mkdtemp(prefix="lt-", dir="/tmp")).resolve()
+    place.chmod(0o1777)
     with pytest.MonkeyPatch.context() as patch:
         for name in (*KINDS, *(companion for kind in KINDS.values() for companion in kind.companions)):
             patch.delenv(name, raising=False)
         patch.setenv(SWITCH, os.environ.get("LEARNING_TEST_SERVICES", "embedded"))
+        patch.setenv("TMPDIR", str(place))
+        patch.setattr(tempfile, "tempdir", None)
         yield
-    assert guards_and_servers() - before == set()
-    assert set(base().glob(f"{PREFIX}*")) - folders == set()
+    left = [*programs(place), *place.glob(f"{PREFIX}*")]
+    shutil.rmtree(place)
+    assert left == []

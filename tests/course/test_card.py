@@ -224,6 +224,12 @@ def test_the_way_on():
     assert shown(PARTIAL, set(TASKS) - {TASK})[1].endswith("23 of 24 in the course")
 
 
+def test_the_end_of_what_is_here_is_not_the_end_of_the_course(monkeypatch):
+    monkeypatch.setattr(Task, "available", property(lambda task: task.lesson == 1))
+    first_lesson = {name for name, task in TASKS.items() if task.lesson == 1}
+    assert "next lessons are in preparation" in shown(PASSED, first_lesson)[1]
+
+
 # --- whatever a learner's code gives ----------------------------------------------------------------------------------
 
 NASTY = [

@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from learning import services
 from learning.services import guard
 from learning.services.server import wait_for
-from learning.services.workspace import Workspace, base, clear_abandoned
+from learning.services.workspace import MARKER, Workspace, base, clear_abandoned
 
 ENDS_WITHIN = 5
 """Seconds that a server may live on after its owner."""
@@ -183,6 +183,7 @@ def test_what_others_put_where_workspaces_are_is_left_alone(tmp_path, monkeypatc
     precious.touch()
     trap = base() / "learning-trap-of-tests"
     trap.mkdir()
+    (trap / MARKER).touch()
     (trap / guard.LEFTOVERS).write_text(str(precious))
     shutil.chown(trap, "nobody")
     try:
@@ -190,6 +191,16 @@ def test_what_others_put_where_workspaces_are_is_left_alone(tmp_path, monkeypatc
         assert precious.exists() and trap.exists()
     finally:
         shutil.rmtree(trap)
+
+
+def test_a_folder_that_is_only_called_like_a_workspace_is_left_alone():
+    clone = base() / "learning-plan-3"
+    clone.mkdir()
+    try:
+        clear_abandoned()
+        assert clone.exists()
+    finally:
+        clone.rmdir()
 
 
 def test_a_path_with_spaces_and_a_closed_folder_are_no_obstacle(tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def down() -> list[Server]:
         with suppress(psutil.NoSuchProcess):
             owner.terminate()
     psutil.wait_procs(owners, timeout=END_SECONDS)
-    return [server for server, _ in ended]
+    return sorted((server for server, _ in ended), key=lambda server: server.title)
 
 
 def main() -> None:

@@ -17,6 +17,9 @@ from .errors import ServiceError
 
 PREFIX = "learning-"
 
+MARKER = ".workspace"
+"""The file that tells a workspace from any other folder whose name begins like one, which nobody may clear."""
+
 DESCRIPTION = "server.json"
 
 LONGEST_BASE = 60
@@ -51,7 +54,7 @@ class Workspace:
                 stderr=subprocess.DEVNULL,
             )
         except BaseException:
-            self.folder.rmdir()
+            shutil.rmtree(self.folder)
             raise
         finally:
             os.close(lock)
@@ -109,7 +112,8 @@ def _workspaces() -> list[Path]:
     found = []
     for folder in sorted(base().glob(f"{PREFIX}*")):
         with suppress(OSError):
-            if folder.lstat().st_uid == os.geteuid() and folder.is_dir() and not folder.is_symlink():
+            mine = not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+            if mine and (folder / MARKER).exists():
                 found.append(folder)
     return found
 
@@ -133,6 +137,7 @@ def _make_locked() -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         with suppress(FileNotFoundError, BlockingIOError):  # another process may take it for an abandoned one
+            (folder / MARKER).touch()
             lock = _lock(folder)
             if folder.exists():
                 return folder, lock
