@@ -205,6 +205,18 @@ def test_work_in_a_starter_is_told_apart_from_drift(root: Path):
     ]
 
 
+def test_a_starter_that_was_only_run_or_saved_is_told_apart_from_drift(root: Path):
+    build(root)
+    saved = read(root)
+    saved.metadata.language_info.version = "3.12.1"
+    saved.cells[2].outputs = [nbformat.v4.new_output("stream", text="a result")]
+    write(root, saved, "notebooks")
+
+    assert [str(problem) for problem in check(root)] == [
+        "notebooks/01_memory.ipynb: has been run or saved: run `learning build`"
+    ]
+
+
 def test_untouched_looks_at_the_answers_only(root: Path):
     build(root)
     starter, solution = root / "notebooks" / LESSON, root / "solutions" / LESSON
@@ -224,7 +236,8 @@ def test_the_lessons_of_this_course_are_built_and_sound():
     problems = [str(problem) for problem in check(ROOT)]
 
     # A learner's own work in notebooks/ is no fault of the lessons.
-    assert [problem for problem in problems if "has been worked in" not in problem] == []
+    learners_own = ("has been worked in", "has been run or saved")
+    assert [problem for problem in problems if not any(words in problem for words in learners_own)] == []
 
 
 def test_starters_of_this_course_run_without_an_error_and_with_nothing_solved():

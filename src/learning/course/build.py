@@ -73,15 +73,25 @@ def check(root: Path) -> list[Problem]:
             continue
         if path.read_text(encoding="utf-8") != _as_text(_cleaned(master)):
             problems.append(Problem(path.name, "", "has outputs or stray metadata: run `learning build`"))
-        target = root / "notebooks" / path.name
-        if not target.exists() or target.read_text(encoding="utf-8") != _as_text(_starter(_cleaned(master))):
-            drift = "has been worked in" if target.exists() and _worked_in(target) else "differs from its master"
+        if drift := _drift(root / "notebooks" / path.name, _starter(_cleaned(master))):
             problems.append(Problem(f"notebooks/{path.name}", "", f"{drift}: run `learning build`"))
     names = {path.name for path in _masters(root)}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         if path.name not in names and ".kept-" not in path.name:
             problems.append(Problem(f"notebooks/{path.name}", "", "has no master in solutions: remove it"))
     return problems
+
+
+def _drift(path: Path, starter: NotebookNode) -> str:
+    """How a notebook differs from the starter that it should be, if it does."""
+    if not path.exists():
+        return "is missing"
+    if path.read_text(encoding="utf-8") == _as_text(starter):
+        return ""
+    if _worked_in(path):
+        return "has been worked in"
+    built = _read(path).metadata.learning.built
+    return "has been run or saved" if built == starter.metadata.learning.built else "differs from its master"
 
 
 # --- from master to starter -------------------------------------------------------------------------------------------
@@ -234,8 +244,12 @@ def _replace(path: Path, text: str) -> bool:
 
 def _fingerprint(notebook: NotebookNode) -> str:
     """What changes when somebody works in a notebook, and not when it is only run."""
-    cells = [[cell["cell_type"], cell["source"], cell["metadata"].get("tags", [])] for cell in notebook.cells]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    ours = ("tags", "learning", "nbgrader")
+    cells = [
+        [cell["id"], cell["cell_type"], cell["source"], {key: cell["metadata"].get(key) for key in ours}]
+        for cell in notebook.cells
+    ]
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
 
 
 def _worked_in(path: Path) -> bool:
