@@ -3,14 +3,15 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import containers
+from . import containers, guard
 from .embedded import Embedded
 from .errors import ServiceError
 from .postgres_server import PostgreSQL
-from .process import DESCRIPTION, Process
+from .process import Process
 from .redis_servers import Redis, RedisCluster
 from .s3_server import S3
 from .server import Node, Place, S, Server, launch
@@ -62,7 +63,8 @@ def running() -> list[tuple[Server, int]]:
     """The servers of this user that run on this machine, each with the pid of the process that owns it."""
     found = []
     for folder, description in described():
-        if kind := KINDS.get(description["variable"]):
+        with suppress(LookupError, OSError):  # it may end at this very moment
+            kind = KINDS[description["variable"]]
             nodes = [_node(folder, name) for name in description["nodes"]]
             found.append((kind(description["environment"], nodes, folder), description["owner"]))
     return found
@@ -94,9 +96,8 @@ def _from_environment(kind: type[S]) -> S:
 
 
 def _node(folder: Path, name: str) -> Node:
-    if (folder / name / DESCRIPTION).exists():
-        return Process(folder / name)
-    return containers.Container.find(name, folder.name)
+    in_container = (folder / guard.DOCKER).exists()
+    return containers.Container.find(name, folder.name) if in_container else Process(folder / name)
 
 
 def _program(server: Server) -> str:

@@ -72,8 +72,16 @@ class Container:
 
     @classmethod
     def find(cls, name: str, workspace: str) -> "Container":
-        """A node of another process's server."""
-        container = engine().containers.get(f"{workspace}-{name}")
+        """A node of another process's server. A LookupError if it is gone."""
+        from docker.errors import DockerException
+
+        full_name = f"{workspace}-{name}"
+        if engine() is None:
+            raise LookupError(f"no Docker engine answers, so there is no {full_name}")
+        try:
+            container = engine().containers.get(full_name)
+        except DockerException as error:
+            raise LookupError(f"there is no container {full_name}") from error
         return cls(name, container, int(container.labels["learning.port"]))
 
     @property
