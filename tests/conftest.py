@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from learning.services.workspace import PREFIX
 @pytest.fixture(scope="session", autouse=True)
 def own_servers(tmp_path_factory):
     """Whatever servers this machine or its environment has, tests start their own, and leave none."""
-    tmp_path_factory.getbasetemp()  # stays where pytest keeps it
+    for keep in (tmp_path_factory.getbasetemp, util.get_temp_dir):
+        keep()  # what pytest and multiprocessing keep stays where it always is
     place = Path(tempfile.mkdtemp(prefix="lt-", dir="/tmp")).resolve()
     place.chmod(0o1777)
     with pytest.MonkeyPatch.context() as patch:
@@ -26,5 +28,5 @@ def own_servers(tmp_path_factory):
         patch.setattr(tempfile, "tempdir", None)
         yield
     left = [*programs(place), *place.glob(f"{PREFIX}*")]
-    shutil.rmtree(place)
+    shutil.rmtree(place, ignore_errors=True)
     assert left == []

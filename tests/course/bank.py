@@ -40,8 +40,8 @@ WRONG = [
         "custom_memory_lru",
         "reads are no uses",
         {"        if found:\n            self.use(config)\n": ""},
-        ("a read counts as a use", "the async methods"),
-        ("that is read is in use",),
+        ("a read counts as a use", "the async methods", "a conversation that was kept"),
+        ("that is read is in use", "her thread was read in between"),
     ),
     Wrong(
         "custom_memory_lru",
@@ -156,6 +156,83 @@ WRONG = [
         ("a new thread pushes out",),
         ("these threads should be held",),
     ),
+    Wrong(
+        "custom_memory_lru",
+        "reads in a namespace of its own are no uses",
+        {"        if found:\n": '        if found and not config["configurable"].get("checkpoint_ns"):\n'},
+        ("a read counts as a use",),
+        ("in whatever namespace",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "a read of an older checkpoint is no use",
+        {"        if found:\n": '        if found and "checkpoint_id" not in config["configurable"]:\n'},
+        ("a read counts as a use",),
+        ("by its checkpoint_id",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "writes of a subgraph are no uses",
+        {
+            "        super().put_writes(config, writes, task_id, task_path)\n": (
+                "        super().put_writes(config, writes, task_id, task_path)\n"
+                '        if not config["configurable"].get("checkpoint_ns"):\n    '
+            )
+        },
+        ("pending writes",),
+        ("in namespace 'refund:1'",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "on_evict does not hear of what put_writes pushes out",
+        {
+            "        super().put_writes(config, writes, task_id, task_path)\n        self.use(config)": (
+                "        super().put_writes(config, writes, task_id, task_path)\n"
+                "        tell, self.on_evict = self.on_evict, None\n        self.use(config)\n        self.on_evict = tell"
+            )
+        },
+        ("on_evict",),
+        ("whatever pushed 'ana' out",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "put_writes drops the task path",
+        {"super().put_writes(config, writes, task_id, task_path)": "super().put_writes(config, writes, task_id)"},
+        ("pending writes",),
+        ("`task_path`",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "keys that hold the thread id anywhere are removed",
+        {
+            "        super().delete_thread(thread_id)\n": (
+                "        self.storage.pop(thread_id, None)\n        for table in (self.writes, self.blobs):\n"
+                "            for key in [key for key in table if thread_id in key]:\n                del table[key]\n"
+            )
+        },
+        ("nothing of an evicted thread",),
+        ("the whole thread id",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "threads whose id begins alike are removed",
+        {
+            "        super().delete_thread(thread_id)\n": (
+                "        self.storage.pop(thread_id, None)\n        for table in (self.writes, self.blobs):\n"
+                "            for key in [key for key in table if key[0].startswith(thread_id)]:\n"
+                "                del table[key]\n"
+            )
+        },
+        ("nothing of an evicted thread",),
+        ("the whole thread id",),
+    ),
+    Wrong(
+        "custom_memory_lru",
+        "deleting a thread that is not there raises an error",
+        {"self.in_use.pop(thread_id, None)": "del self.in_use[thread_id]"},
+        ("on_evict", "the official conformance suite"),
+        ("a thread that is not there does nothing", "the name before the colon"),
+    ),
     # --- memory_monitoring ---
     Wrong(
         "memory_monitoring",
@@ -250,6 +327,50 @@ WRONG = [
         ("recovery",),
         ("had started on the way up",),
     ),
+    Wrong(
+        "memory_monitoring",
+        "no hysteresis for critical",
+        {"(0.9 * limit if already_on else limit)": '(0.9 * limit if already_on and level == "warning" else limit)'},
+        ("hovering at a limit",),
+        ("around the critical limit",),
+    ),
+    Wrong(
+        "memory_monitoring",
+        "critical ends at 90 % of its limit already",
+        {
+            "total >= (0.9 * limit if already_on else limit)": (
+                '(total > 0.9 * limit if already_on and level == "critical"'
+                " else total >= (0.9 * limit if already_on else limit))"
+            )
+        },
+        ("hovering at a limit",),
+        ("not below it",),
+    ),
+    Wrong(
+        "memory_monitoring",
+        "the counts are kept in a default argument",
+        {"def stored_bytes(saver):": "def stored_bytes(saver, sizes=Counter()):", "    sizes = Counter()\n": ""},
+        ("sample gives the bytes",),
+        ("shared between calls",),
+    ),
+    Wrong(
+        "memory_monitoring",
+        "all monitors share one list of alerts",
+        {"        self.alerts = []\n": "", "    def sample(self):": "    alerts = []\n\n    def sample(self):"},
+        ("a jump past both limits", "hovering at a limit", "recovery"),
+        ("Monitors share nothing",),
+    ),
+    Wrong(
+        "memory_monitoring",
+        "writes count only where there is a checkpoint",
+        {
+            "        for _, _, (_, data), _ in writes.values():\n            sizes": (
+                "        for _, _, (_, data), _ in writes.values() if thread_id in sizes else ():\n            sizes"
+            )
+        },
+        ("sample gives the bytes",),
+        ("before its first checkpoint",),
+    ),
     # --- memory_compression ---
     Wrong(
         "memory_compression",
@@ -307,7 +428,7 @@ WRONG = [
         "unpacks first, looks at the length afterwards",
         {"unpacker.decompress(data, self.max_bytes + 1)": "unpacker.decompress(data)"},
         ("a decompression bomb",),
-        ("at most 10,000,000 bytes are in use",),
+        ("at most 20,000,000 bytes are in use",),
     ),
     Wrong(
         "memory_compression",
@@ -349,6 +470,100 @@ WRONG = [
         {"if len(unpacked) > self.max_bytes:": "if len(unpacked) >= self.max_bytes:"},
         ("a decompression bomb",),
         ("are not more than",),
+    ),
+    Wrong(
+        "memory_compression",
+        "the inner serializer gets the new type",
+        {'(kind.removesuffix("+zlib"), unpacked)': "(kind, unpacked)"},
+        ("every state comes back",),
+        ("its own type back", "NotImplementedError: Unknown serialization type"),
+    ),
+    Wrong(
+        "memory_compression",
+        "what follows the end is taken for padding or a second member",
+        {
+            "import zlib": "import gzip\nimport io\nimport zlib",
+            "zlib.compress(data)": "gzip.compress(data)",
+            "        unpacker = zlib.decompressobj()\n": "",
+            "unpacked = unpacker.decompress(data, self.max_bytes + 1)": (
+                "unpacked = gzip.GzipFile(fileobj=io.BytesIO(data)).read(self.max_bytes + 1)"
+            ),
+            "except zlib.error as": "except (zlib.error, OSError, EOFError) as",
+            "        if not unpacker.eof or unpacker.unused_data:": "        if not data:",
+        },
+        ("truncated and altered",),
+        ("zero bytes",),
+    ),
+    Wrong(
+        "memory_compression",
+        "one unpacker for all values",
+        {
+            "        self.max_bytes = max_bytes\n": (
+                "        self.max_bytes = max_bytes\n        self.unpacker = zlib.decompressobj()\n"
+            ),
+            "        unpacker = zlib.decompressobj()\n": "        unpacker = self.unpacker\n",
+        },
+        ("every state comes back",),
+        ("a second one does not", "between calls"),
+    ),
+    Wrong(
+        "memory_compression",
+        "one packer for all values",
+        {
+            "        self.max_bytes = max_bytes\n": (
+                "        self.max_bytes = max_bytes\n        self.packer = zlib.compressobj()\n"
+            ),
+            "zlib.compress(data)": "self.packer.compress(data) + self.packer.flush()",
+        },
+        ("every state comes back",),
+        ("a second one does not", "between calls"),
+    ),
+    Wrong(
+        "memory_compression",
+        "the inner type is what stands before the first plus sign",
+        {'kind.removesuffix("+zlib")': 'kind.split("+")[0]'},
+        ("every state comes back",),
+        ("whatever they are called",),
+    ),
+    Wrong(
+        "memory_compression",
+        "rstrip takes letters of the inner type along",
+        {'kind.removesuffix("+zlib")': 'kind.rstrip("+zlib")'},
+        ("every state comes back",),
+        ("whatever they are called",),
+    ),
+    Wrong(
+        "memory_compression",
+        "a plus sign in the type means compressed",
+        {'if not kind.endswith("+zlib"):': 'if "+" not in kind:'},
+        ("bytes from before compression",),
+        ("'msgpack+aes'",),
+    ),
+    Wrong(
+        "memory_compression",
+        "zlib anywhere in the type means compressed",
+        {'if not kind.endswith("+zlib"):': 'if "zlib" not in kind:'},
+        ("bytes from before compression",),
+        ("'blobzlib'",),
+    ),
+    Wrong(
+        "memory_compression",
+        "plain values longer than max_bytes are refused",
+        {
+            "        kind, data = typed\n": (
+                "        kind, data = typed\n        if len(data) > self.max_bytes:\n"
+                '            raise ValueError("too long")\n'
+            )
+        },
+        ("bytes from before compression",),
+        ("nothing is unpacked",),
+    ),
+    Wrong(
+        "memory_compression",
+        "only msgpack is compressed",
+        {"if len(data) < self.threshold:": 'if kind != "msgpack" or len(data) < self.threshold:'},
+        ("a real conversation",),
+        ("whatever its type",),
     ),
     # --- memory_analytics ---
     Wrong(
@@ -447,6 +662,34 @@ WRONG = [
         {"for place in (-1, 0)": "for place in (1, 0)"},
         ("duration",),
         ("oldest and the newest",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "days are left out of the duration",
+        {"(last - first).total_seconds()": "(last - first).seconds + (last - first).microseconds / 1e6"},
+        ("duration",),
+        ("days",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "what is no step is a turn",
+        {'"turns": sources["input"]': '"turns": len(found) - sources["loop"]'},
+        ("turns",),
+        ("update_state",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "what is no turn is a step",
+        {'"steps": sources["loop"]': '"steps": len(found) - sources["input"]'},
+        ("steps",),
+        ("update_state",),
+    ),
+    Wrong(
+        "memory_analytics",
+        "every write to a channel of LangGraph's own is an interrupt",
+        {'channel == "__interrupt__" for': 'channel.startswith("__") for'},
+        ("interrupted",),
+        ("`__error__`",),
     ),
 ]
 
@@ -713,39 +956,111 @@ class MemoryMonitor:
     ),
     Right(
         "memory_compression",
-        "gzip read through a file object, checked whole, behind a prefix",
+        "bz2, unpacked in pieces, behind a prefix",
         """
-import gzip
-import io
+import bz2
 
 
 class CompressedSerializer:
-    PREFIX = "gz/"
+    MARK = "bz2:"
 
     def __init__(self, inner, threshold=1024, max_bytes=64 * 2**20):
         self.inner, self.threshold, self.max_bytes = inner, threshold, max_bytes
 
     def dumps_typed(self, obj):
-        typed = self.inner.dumps_typed(obj)
-        if len(typed[1]) >= self.threshold:
-            packed = gzip.compress(typed[1], mtime=0)
-            if len(packed) < len(typed[1]):
-                return self.PREFIX + typed[0], packed
-        return typed
+        kind, data = self.inner.dumps_typed(obj)
+        if len(data) >= self.threshold and len(packed := bz2.compress(data)) < len(data):
+            return self.MARK + kind, packed
+        return kind, data
 
     def loads_typed(self, typed):
-        if not typed[0].startswith(self.PREFIX):
+        kind, data = typed
+        if not kind.startswith(self.MARK):
             return self.inner.loads_typed(typed)
+        unpacker, out = bz2.BZ2Decompressor(), b""
         try:
-            with gzip.GzipFile(fileobj=io.BytesIO(typed[1])) as file:
-                data = file.read(self.max_bytes + 1)
-                if len(data) <= self.max_bytes:
-                    data += file.read(1)  # reads the checksum
-        except Exception as error:
+            out = unpacker.decompress(data, self.max_bytes + 1)
+            while not unpacker.eof and len(out) <= self.max_bytes:
+                more = unpacker.decompress(b"", self.max_bytes + 1 - len(out))
+                if not more and unpacker.needs_input:
+                    raise ValueError("cut short")
+                out += more
+        except (OSError, EOFError) as error:
             raise ValueError("damaged") from error
-        if not typed[1] or len(data) > self.max_bytes:
-            raise ValueError("empty, or too long")
-        return self.inner.loads_typed((typed[0][len(self.PREFIX):], data))
+        if len(out) > self.max_bytes or unpacker.unused_data:
+            raise ValueError("too long, or something follows")
+        return self.inner.loads_typed((kind[len(self.MARK) :], out))
+""",
+    ),
+    Right(
+        "memory_compression",
+        "lzma with its default preset, which takes some megabytes of its own",
+        """
+import lzma
+
+
+class CompressedSerializer:
+    MARK = "lzma:"
+
+    def __init__(self, inner, threshold=1024, max_bytes=64 * 2**20):
+        self.inner, self.threshold, self.max_bytes = inner, threshold, max_bytes
+
+    def dumps_typed(self, obj):
+        kind, data = self.inner.dumps_typed(obj)
+        if len(data) >= self.threshold and len(packed := lzma.compress(data)) < len(data):
+            return self.MARK + kind, packed
+        return kind, data
+
+    def loads_typed(self, typed):
+        kind, data = typed
+        if not kind.startswith(self.MARK):
+            return self.inner.loads_typed(typed)
+        unpacker, out = lzma.LZMADecompressor(format=lzma.FORMAT_XZ), b""
+        try:
+            out = unpacker.decompress(data, self.max_bytes + 1)
+            while not unpacker.eof and len(out) <= self.max_bytes:
+                more = unpacker.decompress(b"", self.max_bytes + 1 - len(out))
+                if not more and unpacker.needs_input:
+                    raise ValueError("cut short")
+                out += more
+        except (lzma.LZMAError, EOFError) as error:
+            raise ValueError("damaged") from error
+        if len(out) > self.max_bytes or unpacker.unused_data:
+            raise ValueError("too long, or something follows")
+        return self.inner.loads_typed((kind[len(self.MARK) :], out))
+""",
+    ),
+    Right(
+        "memory_monitoring",
+        "sums and totals left as numpy's numbers, the edge as limit / 100 * 90",
+        """
+import numpy as np
+
+
+class MemoryMonitor:
+    def __init__(self, saver, warn_bytes, critical_bytes):
+        self.saver, self.limits = saver, np.array([warn_bytes, critical_bytes])
+        self.on, self.level, self.alerts = np.zeros(2, bool), "ok", []
+
+    def sample(self):
+        held = {}
+        for thread_id, spaces in self.saver.storage.items():
+            for space in spaces.values():
+                for saved in space.values():
+                    held.setdefault(thread_id, []).extend(len(pair[1]) for pair in saved[:2])
+        for key, pair in self.saver.blobs.items():
+            held.setdefault(key[0], []).append(len(pair[1]))
+        for key, tasks in self.saver.writes.items():
+            for task in tasks.values():
+                held.setdefault(key[0], []).append(len(task[2][1]))
+        sizes = {thread_id: np.sum(lengths) for thread_id, lengths in held.items()}
+        total = np.sum(list(sizes.values()), dtype=np.int64)
+        self.on = np.where(self.on, total >= self.limits / 100 * 90, total >= self.limits)
+        level = ["ok", "warning", "critical"][max(np.flatnonzero([True, *self.on]))]
+        if level != self.level:
+            self.level = level
+            self.alerts.append((level, total))
+        return sizes
 """,
     ),
     Right(

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
+from learning.course.expect import Missed, expect
 from learning.course.judge import behaviours
+from learning.course.scenarios import shorten
 from learning.course.starters import starter_source
 from learning.course.tasks import GRADED_TESTS, LESSONS, ROOT, TASKS
 
@@ -90,6 +93,23 @@ class LRUMemorySaver(InMemorySaver):
     assert "[a limit below one thread is refused]" not in output
 
 
+@pytest.mark.parametrize(
+    "place", ["NOW = {}", "class MemoryMonitor:\n    def __init__(self, *args, **limits):\n        {}"]
+)
+def test_what_a_library_has_not_implemented_is_an_error_like_any_other(tmp_path: Path, place: str):
+    source = place.format("asyncio.AbstractEventLoop().time()")
+    if "MemoryMonitor" not in source:
+        source += "\nclass MemoryMonitor:\n    now = NOW"
+    work = lesson(tmp_path, changed={"memory_monitoring": f"import asyncio\n{source}"})
+
+    output = run_pytest("--work", work, "-k", "memory_monitoring", "-rs")
+
+    assert "NotImplementedError" in output
+    assert "asyncio.AbstractEventLoop().time()" in output
+    assert "not attempted" not in output
+    assert "not written yet" not in output
+
+
 def test_an_endless_loop_in_a_thread_of_the_agent_does_not_hang_pytest(tmp_path: Path):
     loop = """
 class LRUMemorySaver(InMemorySaver):
@@ -147,6 +167,19 @@ def test_the_seed_of_a_run_draws_the_same_data_again(tmp_path: Path):
     )
 
     assert first == same != other
+
+
+def test_numbers_are_compared_whoever_made_them_and_booleans_are_no_numbers():
+    expect({"ana": [np.int64(3), np.float32(0.5)]}, {"ana": [3, 0.5]}, "")
+
+    for came in (True, np.int64(2), type("Always", (), {"__eq__": lambda self, other: True})()):
+        with pytest.raises(Missed):
+            expect(came, 1, "")
+
+
+def test_a_text_that_is_cut_says_so():
+    assert shorten("x" * 198) == repr("x" * 198)
+    assert shorten("x" * 199) == "'" + "x" * 198 + "…"
 
 
 def test_every_behaviour_is_named_once():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from .answers import Answers, Unusable, where
-from .expect import Missed
+from .expect import Missed, unwritten
 from .starters import untouched
 from .tasks import GRADED_TESTS, LESSONS, ROOT, TASKS, Task
 
@@ -77,7 +77,10 @@ class Work:
         try:
             with _time_limit(BEHAVIOUR_SECONDS):
                 return self._answers.load(name)
-        except NotImplementedError:
+        except NotImplementedError as error:
+            if not unwritten(error):
+                came = f"{where(error)} raised NotImplementedError: {error}"
+                raise Missed(came=came, idea=MEND_FIRST) from None
             pytest.skip(f"not attempted yet: open {self._notebook.name}, task {self._task.name}")
         except KeyError:
             misspelt = self._answers.resembling(name)
@@ -109,7 +112,7 @@ def behaviour(
 
     @contextmanager
     def judge(name: str) -> Iterator[None]:
-        first, unwritten = not judged, None
+        first, not_attempted = not judged, None
         judged.append(name)
         seconds = HURRIED_SECONDS if request.node.stash.get(_stuck, False) else BEHAVIOUR_SECONDS
         with subtests.test(name):
@@ -121,13 +124,13 @@ def behaviour(
             except BaseException as error:
                 if isinstance(error, StillRunning):
                     request.node.stash[_stuck] = request.config.stash[_stuck] = True
-                if not (first and isinstance(error, NotImplementedError)):
+                if not (first and unwritten(error)):
                     # A fresh error: pytest cannot print every traceback that an alarm cuts off.
                     raise _explained(error) from (error if request.config.option.fulltrace else None)
-                unwritten = f"not attempted yet: {where(error) or error}"
-                pytest.skip(unwritten)
-        if unwritten:
-            pytest.skip(unwritten)
+                not_attempted = f"not attempted yet: {where(error)}"
+                pytest.skip(not_attempted)
+        if not_attempted:
+            pytest.skip(not_attempted)
 
     return judge
 
@@ -247,7 +250,7 @@ def _nothing_attempted() -> bool:
 
 def _explained(error: BaseException) -> Missed:
     """What to tell the learner of an error that ended a behaviour."""
-    if isinstance(error, NotImplementedError):
+    if unwritten(error):
         return Missed(came="NotImplementedError", idea="This part is not written yet.", where=where(error))
     if isinstance(error, StillRunning):
         idea = "Your code did not come back: look for a loop that never ends, or a lock that is never released."
