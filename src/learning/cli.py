@@ -1,5 +1,6 @@
 """The command `learning`. Each command imports what it needs itself, so that `learning --help` answers at once."""
 
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -117,10 +118,12 @@ def up(
     wanted = [name for name in names or ServiceName if standing.VARIABLES[name] not in there]
     if not wanted:
         typer.echo("They are up already.")
+        return
     failed = False
-    for answer in standing.up(wanted):
-        failed |= "error" in answer
-        typer.echo(f"{answer['name']}: {answer.get('error', 'up')}", err="error" in answer)
+    with closing(standing.up(wanted)) as answers:  # at once, when a Ctrl-C comes between two of them
+        for answer in answers:
+            failed |= "error" in answer
+            typer.echo(f"{answer['name']}: {answer.get('error', 'up')}", err="error" in answer)
     if failed:
         raise typer.Exit(1)
 

@@ -161,7 +161,7 @@ def test_a_program_that_is_broken(monkeypatch, tmp_path):
 @pytest.fixture
 def small_disk(tmp_path, monkeypatch):
     """A disk of 300 MB, as the folder for temporary files."""
-    disk = Path("/tmp", f"learning-disk-{os.getpid()}")
+    disk = Path("/tmp", f"disk-of-tests-{os.getpid()}")
     disk.mkdir()
     made = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m,mode=1777", "tmpfs", disk])
     if not made or made.returncode:
