@@ -115,7 +115,7 @@ def up(
     from .services import standing
 
     there = {server.variable for server, _ in standing.standing()}
-    wanted = [name for name in names or ServiceName if standing.VARIABLES[name] not in there]
+    wanted = [name for name in dict.fromkeys(names or ServiceName) if standing.VARIABLES[name] not in there]
     if not wanted:
         typer.echo("They are up already.")
         return

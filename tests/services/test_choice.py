@@ -70,6 +70,20 @@ def test_an_address_where_nobody_answers(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@127.0.0.1:1/0",
+        "host=127.0.0.1 port=1 password=secret user=u",
+        "postgresql://u@127.0.0.1:1/db?password=secret&user=u",
+        "redis+cluster://u:secret@127.0.0.1:1,127.0.0.1:2",
+    ],
+)
+def test_no_password_is_told(url):
+    assert "secret" not in choice._without_password(url)
+    assert "127.0.0.1" in choice._without_password(url)
+
+
+@pytest.mark.parametrize(
     "variable, kind",
     [
         ("REDIS_URL", "redis"),

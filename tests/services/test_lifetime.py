@@ -16,7 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 from learning import services
-from learning.services import guard
+from learning.services import guard, workspace
 from learning.services.server import wait_for
 from learning.services.workspace import MARKER, Workspace, base, clear_abandoned
 
@@ -105,6 +105,62 @@ def test_a_ctrl_c_in_the_middle_of_a_start_leaves_nothing(kind, after):
     wait_for(lambda: folders() <= before, "nothing is left", ENDS_WITHIN)
 
 
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_an_end_in_the_middle_of_initdb_leaves_no_shared_memory(sign):
+    def shared_memory():
+        with open("/proc/sysvipc/shm") as table:
+            return {line.split()[1] for line in table.readlines()[1:]} | set(os.listdir("/dev/shm"))
+
+    before, there = shared_memory(), folders()
+    owner = python("from learning import services; services.postgres()", stderr=subprocess.DEVNULL)
+    wait_for(lambda: any(base().glob("learning-*/postgres/data/postmaster.pid")), "initdb is at work")
+    owner.send_signal(sign)
+    owner.communicate()
+    wait_for(lambda: folders() <= there, "the folder is gone", ENDS_WITHIN)
+    assert shared_memory() <= before
+
+
+def test_a_server_whose_guard_was_killed_is_not_taken_for_an_abandoned_one():
+    owner = python(OWNER + "    import sys; sys.stdin.read()", stdin=subprocess.PIPE)
+    mine = [Path(word) for word in owner.stdout.readline().split()]
+    for process in guard_of(owner.pid):
+        process.kill()
+    services.redis().close()
+    assert all(guard.programs(folder) for folder in mine)
+    owner.communicate()
+
+
+def test_a_daemon_without_standard_streams_keeps_its_servers():
+    told = base() / "daemon"
+    code = "from learning import services\nimport time\nserver = services.redis()\n"
+    code += f"open({str(told)!r}, 'w').write(str(server.folder))\ntime.sleep(600)"
+    owner = subprocess.Popen(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code])
+    wait_for(lambda: told.exists() and told.read_text(), "the server runs")
+    folder = Path(told.read_text())
+    with pytest.raises(BlockingIOError):
+        workspace._lock(folder)
+    owner.kill()
+    owner.wait()
+    told.unlink()
+    wait_for(lambda: not folder.exists(), "the folder is gone", ENDS_WITHIN)
+
+
+def test_what_the_environment_says_of_other_servers_is_not_for_ours(monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "nobody-has-this")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("PGPORT", "5555")
+    with services.s3() as s3, services.postgres() as postgres:
+        monkeypatch.delenv("PGPORT")
+        assert s3.ready() and postgres.ready()
+
+
+def test_a_kept_server_that_somebody_closed_is_started_again(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    services.keep(services.redis).close()
+    assert services.keep(services.redis).ready()
+    services.keep(services.redis).close()
+
+
 def test_a_fork_that_ends_takes_nothing_of_its_parents_along():
     with services.redis() as server:
         child = os.fork()
@@ -183,7 +239,7 @@ def test_what_others_put_where_workspaces_are_is_left_alone(tmp_path, monkeypatc
     precious.touch()
     trap = base() / "learning-trap-of-tests"
     trap.mkdir()
-    (trap / MARKER).touch()
+    (trap / MARKER).write_text("[999999999, 0]")  # its owner is gone, it says
     (trap / guard.LEFTOVERS).write_text(str(precious))
     shutil.chown(trap, "nobody")
     try:

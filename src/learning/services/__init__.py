@@ -73,6 +73,11 @@ def keep(kind: Callable[[], S]) -> S:
 
     Processes that this one starts find it in their environment, so they get the same one, with its nodes.
     """
+    there = _kept.get(kind)
+    if there and there.folder and not there.folder.exists():  # somebody has closed it
+        del _kept[kind]
+        for name in there.environment:
+            os.environ.pop(name, None)
     if kind not in _kept:
         _kept[kind] = kind()
         os.environ.update(_kept[kind].environment)

@@ -1,11 +1,11 @@
 """Which server somebody gets who asks for one: the environment's, a container, or an embedded one."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from . import containers, guard
 from .embedded import Embedded
@@ -63,7 +63,7 @@ def running() -> list[tuple[Server, int]]:
     """The servers of this user that run on this machine, each with the pid of the process that owns it."""
     found = []
     for folder, description in described():
-        with suppress(LookupError, OSError):  # it may end at this very moment
+        with suppress(LookupError, OSError, TypeError):  # it may end at this very moment
             kind = KINDS[description["variable"]]
             nodes = [_node(folder, name) for name in description["nodes"]]
             found.append((kind(description["environment"], nodes, folder), description["owner"]))
@@ -84,7 +84,7 @@ def _from_environment(kind: type[S]) -> S:
     server = kind({name: os.environ[name] for name in names if name in os.environ})
     try:
         ready = server.ready()
-    except ValueError as error:
+    except Exception as error:  # whatever a client thinks of a URL that is none
         raise ServiceError(f"{kind.variable} is no URL of a {kind.title}: {error}") from error
     if not ready:
         raise ServiceError(
@@ -106,8 +106,7 @@ def _program(server: Server) -> str:
 
 
 def _without_password(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":…@") if password else url
+    return re.sub(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&\s]*", "…", url)
 
 
 def _tell(line: str) -> None:

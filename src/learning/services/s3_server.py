@@ -7,6 +7,7 @@ from urllib.parse import quote
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
 
 from .server import Place, Server, wait_for
 
@@ -17,6 +18,8 @@ REGION = "us-east-1"
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """The environment variables in which all S3 clients, and SeaweedFS, look for their keys."""
+
+NO_PROFILE = {"profile": (None, None, None, None)}
 
 PATIENCE = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
 
@@ -44,12 +47,16 @@ class S3(Server):
         """A boto3 client; `options` are those of `boto3.client`."""
         key, secret = (self.environment.get(name) for name in KEYS)
         own = {"endpoint_url": self.environment[self.variable], "region_name": REGION}
-        return boto3.client("s3", aws_access_key_id=key, aws_secret_access_key=secret, **own | options)
+        own |= {"aws_access_key_id": key, "aws_secret_access_key": secret}
+        # A profile or a proxy of the user's environment is for another server than this one.
+        session = boto3.Session(botocore_session=Session(session_vars=NO_PROFILE if key else None))
+        config = Config(proxies={}).merge(options.pop("config", Config()))
+        return session.client("s3", config=config, **own | options)
 
     def ready(self) -> bool:
         """Whether it answers and takes writes; makes the bucket if it is not there."""
-        client = self.client(config=PATIENCE)
         try:
+            client = self.client(config=PATIENCE)
             if self.bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
                 client.create_bucket(Bucket=self.bucket)
             client.put_object(Bucket=self.bucket, Key=".ready")

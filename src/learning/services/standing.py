@@ -34,7 +34,7 @@ END_SECONDS = 15
 def up(names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Start servers; tells of each, as it is ready: `{"name": …, "environment": …}` or `{"name": …, "error": …}`.
 
-    Whatever interrupts it, none of them stays.
+    Where it is interrupted, none of them stays.
     """
     owner = subprocess.Popen(
         [sys.executable, "-m", MODULE, *names],

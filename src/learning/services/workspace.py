@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from . import guard
 from .errors import ServiceError
 
 PREFIX = "learning-"
 
 MARKER = ".workspace"
-"""The file that tells a workspace from any other folder whose name begins like one, which nobody may clear."""
+"""The file that tells a workspace, and its owner, from any other folder with such a name, which nobody may clear."""
 
 DESCRIPTION = "server.json"
 
@@ -77,9 +80,10 @@ class Workspace:
 
     def describe(self, description: dict[str, Any]) -> None:
         """Say what runs here, so that another process can find it."""
-        file = self.folder / DESCRIPTION
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(description | {"owner": self.owner}))
+        draft = self.folder / f"{DESCRIPTION}.new"
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(description | {"owner": self.owner}))
+        os.replace(draft, self.folder / DESCRIPTION)
 
     def note_leftover(self, path: str) -> None:
         """Have the guard remove a file that lies elsewhere."""
@@ -99,12 +103,20 @@ def described() -> list[tuple[Path, dict[str, Any]]]:
 def clear_abandoned() -> None:
     """Clear the workspaces whose owner and guard are both gone, as after a power failure."""
     for folder in _workspaces():
-        with suppress(OSError):
+        with suppress(OSError, ValueError, psutil.Error):
+            pid, began = json.loads((folder / MARKER).read_text())
+            if psutil.pid_exists(pid) and _identity(pid) == [pid, began]:
+                continue  # its guard may be gone: the server is in use all the same
             lock = _lock(folder)
             try:
                 guard.clear(folder)
             finally:
                 os.close(lock)
+
+
+def _identity(pid: int) -> list[float]:
+    """What tells a process from all others, also from a later one with its pid."""
+    return [pid, psutil.Process(pid).create_time()]
 
 
 def _workspaces() -> list[Path]:
@@ -120,10 +132,15 @@ def _workspaces() -> list[Path]:
 
 def base() -> Path:
     """The folder that workspaces are made in."""
-    chosen = Path(tempfile.gettempdir()).resolve()
+    try:
+        chosen = Path(tempfile.gettempdir()).resolve()
+    except FileNotFoundError as error:
+        raise ServiceError(f"No folder for temporary files can be written to. Set TMPDIR to one. ({error})") from error
     # Root has to hand PostgreSQL to another user, who must get there.
     closed = os.geteuid() == 0 and not all(each.stat().st_mode & 0o001 for each in (chosen, *chosen.parents))
-    return Path("/tmp").resolve() if closed or len(str(chosen)) > LONGEST_BASE else chosen
+    # Not every character can stand in a setting of PostgreSQL, in a URL and in a command.
+    unfit = len(os.fsencode(chosen)) > LONGEST_BASE or re.search(r"[^\w/ .+'-]", str(chosen))
+    return Path("/tmp").resolve() if closed or unfit else chosen
 
 
 def _make_locked() -> tuple[Path, int]:
@@ -137,7 +154,7 @@ def _make_locked() -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         with suppress(FileNotFoundError, BlockingIOError):  # another process may take it for an abandoned one
-            (folder / MARKER).touch()
+            (folder / MARKER).write_text(json.dumps(_identity(os.getpid())))
             lock = _lock(folder)
             if folder.exists():
                 return folder, lock
@@ -146,7 +163,10 @@ def _make_locked() -> tuple[Path, int]:
 
 def _lock(folder: Path) -> int:
     """Lock a folder, or raise a BlockingIOError if another process has."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    opened = os.open(folder, os.O_RDONLY)
+    # Not 0 to 2, where they are free, as in a daemon: the guard gets others there.
+    descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(opened)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
