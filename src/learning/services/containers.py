@@ -58,7 +58,7 @@ def has_image(variable: str) -> bool:
 
     try:
         engine().images.get(IMAGES[variable])
-    except DockerException:
+    except (DockerException, OSError):  # an OSError: the engine has ended since
         return False
     return True
 
@@ -141,7 +141,7 @@ class Containers:
             )
         self.workspace = workspace
         self._labels = {guard.LABEL: workspace.folder.name}
-        (workspace.folder / guard.DOCKER).touch()
+        (workspace.folder / guard.DOCKER).write_text(os.environ.get("DOCKER_HOST", ""))  # `engine` sets what it found
 
     def valkey(self, name: str, settings: dict[str, str | int]) -> Container:
         """See `Place`."""
@@ -175,8 +175,16 @@ class Containers:
     def s3(self, key: str, secret: str) -> tuple[Container, str]:
         """See `Place`."""
         (port,) = free_ports(1)
-        command = ["server", "-s3", "-dir=/data", "-volume.max=200", "-master.volumeSizeLimitMB=64"]
-        node = self._run("s3", "S3_ENDPOINT_URL", port, 8333, command=command, env=keys(key, secret))
+        options = ["-volume.max=200", "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s"]
+        node = self._run(
+            "s3",
+            "S3_ENDPOINT_URL",
+            port,
+            8333,
+            command=["server", "-s3", "-dir=/data", *options],
+            env=keys(key, secret),
+            stop_signal="SIGKILL",  # see `Embedded`
+        )
         return node, f"http://{LOOPBACK}:{port}"
 
     @cached_property

@@ -85,6 +85,7 @@ class Embedded:
             "master.port": master,
             "master.port.grpc": master_rpc,
             "master.volumeSizeLimitMB": 64,
+            "master.electionTimeout": "1s",  # for so long and longer it waits for other masters when it starts again
             "volume.port": volume,
             "volume.port.grpc": volume_rpc,
             "volume.max": 200,

@@ -22,7 +22,10 @@ STOP_SECONDS = 2
 """How long PostgreSQL may take to end by itself, and a killed program to be gone."""
 
 DOCKER = "docker"
-"""The file that marks a workspace which may have containers. They carry its name as the value of `LABEL`."""
+"""The file that marks a workspace which may have containers, with the `DOCKER_HOST` they are on.
+
+They carry the workspace's name as the value of `LABEL`.
+"""
 
 LABEL = "learning.workspace"
 
@@ -37,7 +40,7 @@ def clear(folder: Path) -> None:
     while running := programs(folder):
         _end(running, signal.SIGKILL)
     if (folder / DOCKER).exists():
-        _remove_containers(folder.name)
+        _remove_containers(folder.name, (folder / DOCKER).read_text())
     if (folder / LEFTOVERS).exists():
         for leftover in (folder / LEFTOVERS).read_text().splitlines():
             Path(leftover).unlink(missing_ok=True)
@@ -74,10 +77,14 @@ def _end_postgres(pid_file: Path) -> None:
         ctypes.CDLL(None).shmctl(int(lines[6].split()[1]), 0, None)  # 0 is IPC_RMID
 
 
-def _remove_containers(workspace: str) -> None:
+def _remove_containers(workspace: str, host: str) -> None:
+    """Remove them, or raise an OSError if no engine answers: then they are left for the next `clear`."""
     import docker
 
-    engine = docker.from_env()
+    try:
+        engine = docker.from_env(environment=os.environ | ({"DOCKER_HOST": host} if host else {}))
+    except docker.errors.DockerException as error:
+        raise ConnectionError(f"No Docker engine answers that could remove the containers of {workspace}.") from error
     mine = {"label": f"{LABEL}={workspace}"}
     for container in engine.containers.list(all=True, filters=mine):
         with suppress(docker.errors.NotFound):

@@ -61,7 +61,8 @@ class Redis(Server):
         running = [node for node in self.replicas if node.running]
         try:
             links = [self.node_client(node).info("replication")["master_link_status"] for node in running]
-            return self.client(socket_timeout=ANSWER_SECONDS).ping() and all(link == "up" for link in links)
+            answers = self.client(socket_timeout=ANSWER_SECONDS, retry=None).ping()
+            return answers and all(link == "up" for link in links)
         except (*UNREACHABLE, redis.BusyLoadingError):
             return False
 
@@ -108,9 +109,15 @@ class RedisCluster(Server):
 
     def heal(self) -> None:
         """See `Server`."""
-        super().heal()
         for node in self.nodes:
-            _free_memory(self.node_client(node))
+            node.resume()
+            node.start()
+        clients = [self.node_client(node) for node in self.nodes]
+        wait_for(lambda: all(_answers(client) for client in clients), "all nodes answer", starting=self.nodes)
+        _reunite(clients, [(node.peer_address, node.port) for node in self.nodes])
+        super().heal()
+        for client in clients:
+            _free_memory(client)
 
     def ready(self) -> bool:
         """Whether all slots are served, and all running nodes agree on who is who and are in step."""
@@ -187,6 +194,16 @@ def _form_cluster(clients: list[redis.Redis], hosts: list[str], ports: list[int]
         wait_for(lambda client=client, master=master: _follows(client, master), "each replica knows its master")
 
 
+def _reunite(clients: list[redis.Redis], places: list[tuple[str, int]]) -> None:
+    """Have nodes meet again whose addresses have changed, as those of containers may, while no other was there."""
+    between = [client.config_get("cluster-port")["cluster-port"] for client in clients]
+    for client in clients:
+        known = client.cluster("NODES")
+        for (host, port), other in zip(places, between, strict=True):
+            if f"{host}:{port}" not in known:
+                client.cluster("MEET", host, port, other)
+
+
 def _follows(client: redis.Redis, master: bytes) -> bool:
     try:
         return bool(client.cluster("REPLICATE", master))
@@ -216,7 +233,7 @@ def _answers(client: redis.Redis) -> bool:
 
 
 def _client(node: Node, url: str, **options: Any) -> redis.Redis:
-    options = {"socket_timeout": ANSWER_SECONDS} | options
+    options = {"socket_timeout": ANSWER_SECONDS, "retry": None} | options
     return redis.Redis(LOOPBACK, node.port, **_credentials(url), **options)
 
 
