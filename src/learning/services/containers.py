@@ -175,7 +175,12 @@ class Containers:
     def s3(self, key: str, secret: str) -> tuple[Container, str]:
         """See `Place`."""
         (port,) = free_ports(1)
-        options = ["-volume.max=200", "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s"]
+        options = [
+            "-volume.max=200",
+            "-master.volumeSizeLimitMB=64",
+            "-master.electionTimeout=1s",
+            "-master.telemetry=false",
+        ]
         node = self._run(
             "s3",
             "S3_ENDPOINT_URL",
@@ -194,7 +199,7 @@ class Containers:
         return Network(docker_network_kw={"labels": self._labels}).create()
 
     def _run(self, name: str, variable: str, port: int, inside: int, **how: Any) -> Container:
-        from docker.errors import APIError
+        from docker.errors import DockerException
         from testcontainers.core.config import testcontainers_config
         from testcontainers.core.container import DockerContainer
 
@@ -205,7 +210,8 @@ class Containers:
         container.ports[str(inside)] = (LOOPBACK, port)  # with_bind_ports takes no address, and would open it to all
         try:
             container.start()
-        except APIError as error:
+        except (DockerException, OSError) as error:  # an OSError: the engine has ended, or is too slow
             kind = PortTaken if "already" in str(error) or "in use" in str(error) else ServiceError
-            raise kind(f"Docker could not run {IMAGES[variable]}: {error.explanation or error}") from error
+            why = getattr(error, "explanation", None) or error
+            raise kind(f"Docker could not run {IMAGES[variable]}: {why}") from error
         return Container(name, container.get_wrapped_container(), port)

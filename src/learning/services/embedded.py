@@ -86,6 +86,7 @@ class Embedded:
             "master.port.grpc": master_rpc,
             "master.volumeSizeLimitMB": 64,
             "master.electionTimeout": "1s",  # for so long and longer it waits for other masters when it starts again
+            "master.telemetry": "false",
             "volume.port": volume,
             "volume.port.grpc": volume_rpc,
             "volume.max": 200,
