@@ -1,5 +1,6 @@
 """Each server does what its clients expect, breaks as it is told, and comes back."""
 
+import os
 import threading
 import time
 
@@ -13,6 +14,10 @@ from redis.exceptions import OutOfMemoryError
 from learning import services
 from learning.services.guard import programs
 from learning.services.server import wait_for
+
+embedded_only = pytest.mark.skipif(
+    os.environ.get("LEARNING_TEST_SERVICES") == "docker", reason="looks at what the servers do on this machine itself"
+)
 
 
 def listening(server) -> set[str]:
@@ -31,6 +36,7 @@ def test_redis_is_a_server_and_a_replica_that_follows_it(redis):
     assert redis.node_client(redis.replicas[0]).get("order") == b"1001"
 
 
+@embedded_only
 def test_nothing_listens_beyond_this_machine(redis, cluster, postgres):
     assert listening(redis) == listening(cluster) == {"127.0.0.1"}
     assert listening(postgres) == set()
@@ -43,6 +49,7 @@ def test_redis_wants_its_password(redis):
         redis_py.Redis("127.0.0.1", redis.node.port).ping()
 
 
+@embedded_only
 def test_the_files_of_a_server_are_closed_to_other_users(redis, postgres):
     for server in (redis, postgres):
         assert [path for path in server.folder.iterdir() if path.is_dir() and path.stat().st_mode & 0o077] == []
@@ -169,6 +176,7 @@ def test_the_log_of_postgres_is_archived_whole(postgres):
     assert [path for path in postgres.archive.iterdir() if path.suffix] == []
 
 
+@embedded_only
 def test_a_postgres_that_is_killed_for_good_leaves_no_shared_memory():
     before = segments()
     with services.postgres() as server:
