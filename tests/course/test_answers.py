@@ -91,10 +91,12 @@ def test_ipython_syntax_is_no_obstacle(tmp_path: Path):
         "%matplotlib inline\n!ls\nimport math",
         "%%time\nx = ?\n",
         "%%time\ndef answer():\n    return math.pi",
+        "\n\n%%time\ndef answer_below_blank_lines():\n    return math.pi",
         "%%writefile answer.py\ndef answer():\n    return 0",
     )
 
     assert round(answers.load("answer")(), 2) == 3.14
+    assert round(answers.load("answer_below_blank_lines")(), 2) == 3.14
 
 
 def test_a_dataclass_with_postponed_annotations_loads(tmp_path: Path):

@@ -263,3 +263,33 @@ def test_no_submissions_are_told_without_a_traceback(tmp_path: Path, make):
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_the_notebook_with_the_lessons_own_name_is_graded_and_not_a_copy_beside_it(tmp_path: Path):
+    learner = tmp_path / "class" / "ana"
+    learner.mkdir(parents=True)
+    (learner / LESSON).write_text(json.dumps(worked()), encoding="utf-8")
+    for copy_name in ("01_memory-Copy1.ipynb", "01_memory (1).ipynb"):
+        shutil.copy(ROOT / "notebooks" / LESSON, learner / copy_name)
+
+    with grade(tmp_path / "class", tmp_path / "out").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+
+    assert row["total"] == "40.0"
+    assert row["remarks"].count("another notebook of lesson 1 was graded in its place") == 2
+
+
+def test_what_the_instructor_likes_for_other_tests_changes_no_mark(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k nothing")
+    learner = tmp_path / "class" / "-ana"
+    learner.mkdir(parents=True)
+    (learner / LESSON).write_text(json.dumps(worked()), encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "class")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "learning.cli", "grade", ".", "--out", "../out"], capture_output=True, check=True
+    )
+
+    with (tmp_path / "out" / "gradebook.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["total"], done.returncode) == ("40.0", 0)

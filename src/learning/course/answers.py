@@ -189,9 +189,10 @@ def as_python(source: str) -> str:
     """A cell without IPython's own syntax, line for line."""
     from IPython.core.inputtransformer2 import TransformerManager
 
-    first, newline, rest = source.partition("\n")
+    blank = source[: len(source) - len(source.lstrip())]  # a magic may stand below blank lines
+    first, newline, rest = source.removeprefix(blank).partition("\n")
     if first.startswith("%%"):
-        source = f"#{first}{newline}{rest}" if first.split()[0] in PYTHON_MAGICS else ""
+        source = f"{blank}#{first}{newline}{rest}" if first.split()[0] in PYTHON_MAGICS else ""
     try:
         return TransformerManager().transform_cell(source)
     except (SyntaxError, ValueError):

@@ -140,7 +140,9 @@ def _run_test(task: Task, notebook: Path, sender: Connection) -> None:
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    arguments = [task.test_id, "--work", str(notebook), "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"]
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # whatever somebody likes for other tests
+        os.environ.pop(name, None)
+    arguments = [task.test_id, f"--work={notebook}", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"]
     reporter = _Reporter(sender)
     code = pytest.main(arguments, plugins=[reporter])
     with suppress(BrokenPipeError):  # as it should be: the verdict is known, and nobody listens any more

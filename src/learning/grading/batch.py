@@ -76,7 +76,7 @@ def _grade_learner(folder: Path, out: Path) -> Graded:
     lessons, remarks = {}, []
     notebooks = [
         path
-        for path in sorted(folder.rglob("*.ipynb"), key=lambda path: (len(path.parts), path))
+        for path in sorted(folder.rglob("*.ipynb"), key=_rank)
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     for notebook in notebooks:
@@ -91,10 +91,15 @@ def _grade_learner(folder: Path, out: Path) -> Graded:
             remarks.append(f"{name}: another notebook of lesson {lesson} was graded in its place")
         elif graded_tasks(lesson):
             lessons[lesson] = mark(notebook, lesson)
-            remarks += [f"{name}: {remark}" for remark in lessons[lesson].remarks]
             _write_marked(notebook, lessons[lesson], out / f"{LESSONS[lesson][0]}.ipynb")
+            remarks += [f"{name}: {remark}" for remark in lessons[lesson].remarks]
     remarks += [f"{LESSONS[lesson][0]}.ipynb: missing" for lesson in _graded_lessons() if lesson not in lessons]
     return Graded(folder.name, lessons, remarks)
+
+
+def _rank(path: Path) -> tuple[bool, int, Path]:
+    """Which of several notebooks of a lesson is graded: rather the one with the lesson's own name than a copy of it."""
+    return path.stem not in {name for name, _ in LESSONS.values()}, len(path.parts), path
 
 
 def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:

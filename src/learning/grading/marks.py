@@ -53,7 +53,7 @@ def lesson_of(notebook: Path) -> int | None:
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
         names = [checked_task("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return next((TASKS[name].lesson for name in names if name in TASKS), None)
 
