@@ -88,9 +88,7 @@ def _lab() -> Finding:
     missing = [name for name, _ in LESSONS.values() if (ROOT / "solutions" / f"{name}.ipynb").exists()]
     missing = [name for name in missing if not (ROOT / "notebooks" / f"{name}.ipynb").exists()]
     if not lab.SETTINGS.is_dir() or missing:
-        return Finding(
-            "JupyterLab", f"missing: {', '.join(missing) or lab.SETTINGS}", "learning build; git checkout src"
-        )
+        return Finding("JupyterLab", f"missing: {', '.join(missing) or lab.SETTINGS}", "learning build")
     return Finding("JupyterLab", version("jupyterlab"))
 
 
