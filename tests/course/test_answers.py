@@ -59,6 +59,22 @@ def test_without_tags_the_last_definition_wins_as_in_a_kernel(tmp_path: Path):
     assert answers.load("answer")() == "last"
 
 
+def test_a_tagged_cell_that_is_still_as_it_came_gives_way_to_the_learners_own(tmp_path: Path):
+    starter = "def answer():\n    raise NotImplementedError  # some_task: your code here"
+    answers = notebook(tmp_path, starter, "def answer():\n    return 42", answers=(0,))
+
+    assert answers.load("answer")() == 42
+    assert answers.passed_over("answer") is None
+
+
+def test_a_definition_below_the_tagged_one_is_told_as_passed_over(tmp_path: Path):
+    sources = ["def answer():\n    return 'answer'", "def other():\n    pass", "def answer():\n    return 'experiment'"]
+    answers = notebook(tmp_path, *sources, answers=(0,))
+
+    assert answers.passed_over("answer") == "01_memory.ipynb, cell 3"
+    assert answers.passed_over("other") is None
+
+
 def test_a_cell_copied_with_its_tag_counts_once(tmp_path: Path):
     answers = notebook(tmp_path, *["def answer():\n    return 42"] * 2, answers=(0, 1))
 
@@ -75,6 +91,55 @@ def test_what_changes_an_object_after_its_definition_is_run_too(tmp_path: Path):
 
     assert answers.load("Answer").total == 1
     assert [step() for step in answers.load("registry")] == [1]
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        "for key in 'ab':\n    TABLE[key] = ord(key)",
+        "TABLE.update(a=97, b=98)",
+        "if True:\n    TABLE.setdefault('a', 97)\n    TABLE |= {'b': 98}",
+    ],
+)
+def test_a_table_that_is_filled_in_its_cell_is_full(tmp_path: Path, fill: str):
+    answers = notebook(tmp_path, f"TABLE = {{}}\n{fill}", "def answer():\n    return TABLE")
+
+    assert answers.load("answer")() == {"a": 97, "b": 98}
+
+
+def test_a_counter_that_a_function_only_adds_to_is_found(tmp_path: Path):
+    answers = notebook(tmp_path, "CALLS = 0", "def answer():\n    global CALLS\n    CALLS += 1")
+
+    answers.load("answer")()
+    assert answers.load("CALLS") == 1
+
+
+@pytest.mark.parametrize("patch", ["Answer.get = get", "setattr(Answer, 'get', get)"])
+def test_a_method_that_a_later_cell_gives_to_a_class_is_there(tmp_path: Path, patch: str):
+    answers = notebook(
+        tmp_path, "class Answer:\n    pass", f"def get(self):\n    return Answer, 42\n\n{patch}", answers=(0,)
+    )
+
+    assert answers.load("Answer")().get()[1] == 42
+
+
+@pytest.mark.parametrize(
+    "anew",
+    ["class Answer(Answer):\n    b = 2", "def with_b(cls):\n    cls.b = 2\n    return cls\n\nAnswer = with_b(Answer)"],
+)
+def test_a_definition_may_build_on_an_earlier_one_of_the_same_name(tmp_path: Path, anew: str):
+    answers = notebook(tmp_path, "class Answer:\n    a = 1", "class Answer(Answer):\n    c = 3", anew)
+
+    answer = answers.load("Answer")
+    assert (answer.a, answer.b, answer.c) == (1, 2, 3)
+
+
+def test_an_earlier_attempt_that_fails_harms_no_later_one_that_names_itself(tmp_path: Path):
+    answers = notebook(
+        tmp_path, "class Answer:\n    1 / 0", "class Answer:\n    def again(self):\n        return Answer()"
+    )
+
+    assert answers.load("Answer")().again()
 
 
 def test_a_local_name_does_not_pull_in_an_experiment_of_that_name(tmp_path: Path):
@@ -119,6 +184,15 @@ def test_what_a_notebook_allows_at_its_top_level_is_allowed_here(tmp_path: Path)
     assert answers.load("answer")() == 42
 
 
+def test_cells_without_what_a_cell_has_are_passed_by(tmp_path: Path):
+    path = tmp_path / "01_memory.ipynb"
+    broken = [{}, None, [], {"cell_type": "code"}, {"cell_type": "code", "source": None}, {"source": "1 / 0"}]
+    cells = [*broken, {"cell_type": "code", "source": ["def answer():\n", "    return 42"], "metadata": None}]
+    path.write_text(json.dumps({"cells": cells}))
+
+    assert Answers(path).load("answer")() == 42
+
+
 @pytest.mark.parametrize("source", ["x = '\0'", "(" * 5000 + ")" * 5000, "\ud800", "def f(:\r\n\tpass"])
 def test_a_cell_that_python_cannot_read_harms_no_other(tmp_path: Path, source: str):
     path = tmp_path / "01_memory.ipynb"
@@ -140,6 +214,24 @@ def test_a_syntax_error_is_told_with_its_cell_and_line(tmp_path: Path):
     with pytest.raises(Unusable, match=r"01_memory.ipynb, cell 2, line 1: .*\n.*def answer\(:"):
         answers.load("answer")
     assert answers.load("other")() == 1
+
+
+def test_a_helper_in_a_broken_cell_is_told_by_the_cell_and_not_as_a_missing_name(tmp_path: Path):
+    answers = notebook(tmp_path, "def half(x:\n    return x / 2", "SIZE = half(4)\n\ndef answer():\n    return SIZE")
+
+    with pytest.raises(Unusable, match="cell 1, line 1"):
+        answers.load("answer")
+
+
+@pytest.mark.parametrize("source", ["if False:\n    def answer(): pass", "def answer(): pass\n\ndel answer"])
+def test_a_definition_that_leaves_nothing_is_told_so(tmp_path: Path, source: str):
+    with pytest.raises(Unusable, match="cell 1 does define answer, but"):
+        notebook(tmp_path, source).load("answer")
+
+
+def test_an_annotation_alone_defines_nothing(tmp_path: Path):
+    with pytest.raises(KeyError):
+        notebook(tmp_path, "answer: type").load("answer")
 
 
 def test_a_syntax_error_counts_no_more_once_the_cell_has_run_mended(tmp_path: Path):
@@ -171,7 +263,7 @@ def test_a_name_that_nothing_defines_is_a_key_error_and_a_misspelling_is_found(t
     assert answers.resembling("MemoryMonitor") is None
 
 
-@pytest.mark.parametrize("content", ["", "not json", "[]", "{}", '{"cells": 3}', '{"cells": [{"cell_type": "code"}]}'])
+@pytest.mark.parametrize("content", ["", "not json", "[]", "{}", '{"cells": 3}'])
 def test_a_file_that_is_no_notebook_is_told_so(tmp_path: Path, content: str):
     path = tmp_path / "01_memory.ipynb"
     path.write_text(content)

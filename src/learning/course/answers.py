@@ -2,7 +2,8 @@
 
 A notebook holds answers between experiments, and an experiment may be slow, broken or endless. So cells are not run.
 They are read: the statement that defines a wanted name is executed, after the statements that define the names it
-uses, wherever in the notebook they stand. A broken cell harms only the answers that need it.
+uses, wherever in the notebook they stand, and with those that change it. A broken cell harms only the answers that need
+it.
 """
 
 import ast
@@ -21,8 +22,26 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from .starters import UNWRITTEN, code_of
+
 PYTHON_MAGICS = {"%%time", "%%timeit", "%%capture", "%%prun"}
 """The cell magics that run their cell as Python in the notebook; others write it to a file, say."""
+
+MUTATORS = {
+    "add",
+    "append",
+    "appendleft",
+    "clear",
+    "discard",
+    "extend",
+    "insert",
+    "pop",
+    "popitem",
+    "popleft",
+    "remove",
+}
+MUTATORS |= {"reverse", "rotate", "setdefault", "sort", "update"}
+"""The methods by which a list, a dict, a set or a deque is changed."""
 
 _modules = itertools.count(1)
 
@@ -33,7 +52,11 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Statement:
-    """One top-level statement of a notebook, with the names it defines, changes and uses."""
+    """One top-level statement of a notebook, with the names it defines, changes and uses.
+
+    It patches a name whose attribute it sets, as in `NAME.method = function`, and that may be far from the definition.
+    It builds on a name that it needs in order to define the same name: `class NAME(NAME)`.
+    """
 
     node: ast.stmt
     filename: str
@@ -41,6 +64,8 @@ class Statement:
     tagged: bool
     defines: frozenset[str]
     changes: frozenset[str]
+    patches: frozenset[str]
+    builds_on: frozenset[str]
     uses: frozenset[str]
 
 
@@ -59,7 +84,8 @@ class Answers:
 
     Args:
         path: a notebook of format 4. Where cells tagged `answer` and other cells define the same name, the tagged
-            ones win; otherwise the last definition does, as in a kernel that ran the notebook top to bottom.
+            ones win, unless they are still as the learner got them; otherwise the last definition does, as in a
+            kernel that ran the notebook top to bottom.
 
     Raises:
         Unusable: if the file cannot be read as a notebook.
@@ -74,7 +100,7 @@ class Answers:
         self._broken: list[BrokenCell] = []
         self._done: set[int] = set()
         for cell, (label, source, tagged) in enumerate(_code_cells(path)):
-            self._read(f"<{label}>", cell, as_python(source), tagged)
+            self._read(f"<{label}>", cell, as_python(source), tagged and not UNWRITTEN.search(source))
 
     def load(self, name: str) -> Any:
         """The object that the notebook calls `name`.
@@ -83,16 +109,23 @@ class Answers:
             KeyError: if nothing in the notebook defines it.
             Unusable: if its definition is broken, or raised an error.
         """
-        defining = [statement for statement in self._statements if name in statement.defines]
-        broken = self._broken_definition(name)
+        defining, broken = self._defining(name), self._broken_definition(name)
         if broken and not any((each.tagged, each.cell) > (broken.tagged, broken.cell) for each in defining):
-            error = broken.error
-            line = f"\n    {error.text.rstrip()}" if error.text else ""
-            raise Unusable(f"{error.filename.strip('<>')}, line {error.lineno}: {error.msg}{line}")
+            raise _unusable(broken)
         if not defining:
             raise KeyError(name)
         self._need(name)
+        if name not in vars(self._module):
+            place = self._defining(name)[-1].filename.strip("<>")
+            raise Unusable(f"{place} does define {name}, but deletes it again, or under a condition that is not met")
         return getattr(self._module, name)
+
+    def passed_over(self, name: str) -> str | None:
+        """The cell that defines `name` after the answer cell does, and so does not count."""
+        defining = self._defining(name)
+        if any(each.tagged for each in defining) and not defining[-1].tagged:
+            return defining[-1].filename.strip("<>")
+        return None
 
     def resembling(self, name: str) -> str | None:
         """A class or function of the notebook whose name is so close that it may be a misspelling of `name`."""
@@ -108,10 +141,12 @@ class Answers:
         try:
             tree = ast.parse(source, filename)
             _compile(tree, filename)  # finds what the parser lets pass, such as a stray return
+            self._statements += [_statement(node, filename, cell, tagged) for node in tree.body]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._broken.append(BrokenCell(source, cell, tagged, _as_syntax_error(error, filename)))
-            return
-        self._statements += [_statement(node, filename, cell, tagged) for node in tree.body]
+
+    def _defining(self, name: str) -> list[Statement]:
+        return [statement for statement in self._statements if name in statement.defines]
 
     def _broken_definition(self, name: str) -> BrokenCell | None:
         """The last broken cell that looks as if it defined `name`."""
@@ -119,19 +154,34 @@ class Answers:
         found = [cell for cell in self._broken if defines.search(cell.source)]
         return max(found, key=lambda cell: (cell.tagged, cell.cell), default=None)
 
-    def _need(self, name: str, near: int | None = None) -> None:
-        """Execute what defines `name`: in the cell `near` if that does, else in the cell that counts."""
-        candidates = [statement for statement in self._statements if name in statement.defines]
-        if not candidates:
-            candidates = [statement for statement in self._statements if "*" in statement.defines]
-            for statement in candidates:
+    def _need(self, name: str, user: Statement | None = None) -> None:
+        """Execute what gives `name` its value: in the user's own cell if that does, else in the cell that counts."""
+        defining = self._defining(name)
+        if not defining:
+            for statement in self._defining("*"):
                 self._execute(statement)
+            broken = self._broken_definition(name)
+            if broken and name not in vars(self._module):
+                raise _unusable(broken)
             return
-        here = [statement for statement in candidates if statement.cell == near]
-        tagged = [statement for statement in candidates if statement.tagged]
-        chosen = (here or tagged or candidates)[-1].cell
+        here = [statement for statement in defining if user and statement.cell == user.cell]
+        tagged = [statement for statement in defining if statement.tagged]
+        chosen = (here or tagged or defining)[-1].cell
+        self._run(name, chosen)
         for statement in self._statements:
-            if statement.cell == chosen and name in statement.defines | statement.changes:
+            if statement.cell > chosen and name in statement.patches:
+                self._execute(statement)
+
+    def _need_earlier(self, name: str, user: Statement) -> None:
+        """Execute what `user` builds on when it defines `name` anew, as in `class Saver(Saver):` or `steps += …`."""
+        defining = self._defining(name)
+        earlier = [statement.cell for statement in defining[: defining.index(user)]]
+        if earlier and earlier[-1] < user.cell:
+            self._run(name, earlier[-1])
+
+    def _run(self, name: str, cell: int) -> None:
+        for statement in self._statements:
+            if statement.cell == cell and name in statement.defines | statement.changes:
                 self._execute(statement)
 
     def _execute(self, statement: Statement) -> None:
@@ -139,7 +189,9 @@ class Answers:
             return
         self._done.add(id(statement))
         for name in sorted(statement.uses):
-            self._need(name, near=statement.cell)
+            self._need(name, statement)
+        for name in sorted(statement.builds_on):
+            self._need_earlier(name, statement)
         body = [*self._future_imports(statement), statement.node]
         code = _compile(ast.Module(body, type_ignores=[]), statement.filename)
         try:
@@ -173,16 +225,17 @@ def where(error: BaseException) -> str:
 def _code_cells(path: Path) -> Iterator[tuple[str, str, bool]]:
     """What to call each code cell, its source, and whether it is tagged `answer`."""
     try:
-        cells = json.loads(path.read_text(encoding="utf-8-sig"))["cells"]
-        for number, cell in enumerate(cells, start=1):
-            if cell["cell_type"] == "code":
-                metadata = cell.get("metadata")
-                metadata = metadata if isinstance(metadata, dict) else {}
-                ran_as = metadata["learning"].get("ran_as") if isinstance(metadata.get("learning"), dict) else None
-                label = f"cell {ran_as}" if ran_as else f"{path.name}, cell {number}"
-                yield label, "".join(cell["source"]), "answer" in (metadata.get("tags") or [])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        cells = list(json.loads(path.read_text(encoding="utf-8-sig"))["cells"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unusable(f"{path.name} cannot be read as a notebook: {type(error).__name__}: {error}") from error
+    for number, cell in enumerate(cells, start=1):
+        source = code_of(cell)
+        if source:
+            metadata = cell.get("metadata")
+            metadata = metadata if isinstance(metadata, dict) else {}
+            ran_as = metadata["learning"].get("ran_as") if isinstance(metadata.get("learning"), dict) else None
+            label = f"cell {ran_as}" if ran_as else f"{path.name}, cell {number}"
+            yield label, source, "answer" in (metadata.get("tags") or [])
 
 
 def as_python(source: str) -> str:
@@ -204,6 +257,12 @@ def _compile(tree: ast.Module, filename: str) -> CodeType:
     return compile(tree, filename, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
+def _unusable(broken: BrokenCell) -> Unusable:
+    error = broken.error
+    line = f"\n    {error.text.rstrip()}" if error.text else ""
+    return Unusable(f"{error.filename.strip('<>')}, line {error.lineno}: {error.msg}{line}")
+
+
 def _as_syntax_error(error: Exception, filename: str) -> SyntaxError:
     if isinstance(error, SyntaxError):
         return error
@@ -212,39 +271,68 @@ def _as_syntax_error(error: Exception, filename: str) -> SyntaxError:
 
 def _statement(node: ast.stmt, filename: str, cell: int, tagged: bool) -> Statement:
     table = symtable.symtable(ast.unparse(node), filename, "exec")
-    defines = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    symbols = table.get_symbols()
+    defines = {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         defines = {"*"}
+    if isinstance(node, ast.AnnAssign) and node.value is None:
+        defines = set()
+    adds_to = {node.target.id} if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) else set()
+    patches, changes = _changed(node)
     return Statement(
-        node, filename, cell, tagged, frozenset(defines), frozenset(_changed(node)), frozenset(_globals(table))
+        node=node,
+        filename=filename,
+        cell=cell,
+        tagged=tagged,
+        defines=frozenset(defines),
+        changes=frozenset(changes),
+        patches=frozenset(patches),
+        builds_on=frozenset(defines & _globals(table, at_once=True) | adds_to),
+        uses=frozenset(_globals(table)),
     )
 
 
-def _globals(table: symtable.SymbolTable) -> set[str]:
-    """The names that a block and the blocks inside it look up in the module."""
+def _globals(table: symtable.SymbolTable, *, at_once: bool = False) -> set[str]:
+    """The names that a block and those inside it look up in the module: all, or those that defining it looks up."""
     outermost = table.get_type() == "module"
     names = {
         symbol.get_name()
         for symbol in table.get_symbols()
-        if symbol.is_referenced() and (outermost or symbol.is_global())
+        if (symbol.is_referenced() and (outermost or symbol.is_global())) or symbol.is_declared_global()
     }
-    return names.union(*(_globals(child) for child in table.get_children())) - set(dir(builtins))
+    inner = [child for child in table.get_children() if not (at_once and child.get_type() == "function")]
+    return names.union(*(_globals(child, at_once=at_once) for child in inner)) - set(dir(builtins))
 
 
-def _changed(node: ast.stmt) -> set[str]:
-    """The names whose objects a statement changes: `NAME.x = …`, `NAME[x] = …`, `@NAME.register`."""
-    targets: list[ast.expr] = []
-    if isinstance(node, ast.Assign):
-        targets = node.targets
-    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
-        targets = [node.target]
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        targets = [each.func if isinstance(each, ast.Call) else each for each in node.decorator_list]
-    names = set()
-    for target in targets:
-        inner = target
-        while isinstance(inner, ast.Attribute | ast.Subscript):
-            inner = inner.value
-        if isinstance(inner, ast.Name) and inner is not target:
-            names.add(inner.id)
-    return names
+def _changed(node: ast.stmt) -> tuple[set[str], set[str]]:
+    """The names on whose objects a statement sets an attribute, and those that it changes in this or another way."""
+    patches, changes = set(), set()
+    for part in _outside_functions(node):
+        match part:
+            case ast.Attribute(value=changed, ctx=ast.Store() | ast.Del()):
+                patches.add(_root(changed))
+            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[changed, *_]):
+                patches.add(_root(changed))
+            case ast.Subscript(value=changed, ctx=ast.Store() | ast.Del()):
+                changes.add(_root(changed))
+            case ast.Call(func=ast.Attribute(value=changed, attr=method)) if method in MUTATORS:
+                changes.add(_root(changed))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                called = [each.func if isinstance(each, ast.Call) else each for each in part.decorator_list]
+                changes |= {_root(each) for each in called if isinstance(each, ast.Attribute)}
+    return patches - {None}, (changes | patches) - {None}
+
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement and its parts, but for what runs only when a function is called."""
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _outside_functions(child)
+
+
+def _root(changed: ast.expr) -> str | None:
+    """The name that an expression such as `NAME.x[y]` starts from."""
+    while isinstance(changed, ast.Attribute | ast.Subscript):
+        changed = changed.value
+    return changed.id if isinstance(changed, ast.Name) else None

@@ -3,8 +3,12 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+UNWRITTEN = re.compile(r"^[ \t]*raise NotImplementedError[ \t]*(#.*)?$", re.MULTILINE)
+"""The line that a learner has yet to replace."""
+
 REGION = re.compile(rf"^([ \t]*){BEGIN}\n(.*?)^[ \t]*{END}[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -34,6 +38,13 @@ def checked_task(source: str) -> str:
 def has_tag(cell: dict, tag: str) -> bool:
     """Whether a cell of a notebook has this tag."""
     return tag in cell["metadata"].get("tags", [])
+
+
+def code_of(cell: Any) -> str:
+    """The source of a code cell, however a notebook is broken: empty where there is none."""
+    source = cell.get("source") if isinstance(cell, dict) and cell.get("cell_type") == "code" else None
+    lines = source if isinstance(source, list) else [source]
+    return "".join(line for line in lines if isinstance(line, str))
 
 
 def _code(cell: dict) -> str:
