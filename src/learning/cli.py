@@ -1,5 +1,6 @@
 """The command `learning`. Each command imports what it needs itself, so that `learning --help` answers at once."""
 
+import os
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -70,6 +71,10 @@ def grade(
         except GradingError as error:
             typer.echo(error, err=True)
             raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            bar.stop()
+            typer.echo("Stopped. The gradebook is as it was.", err=True)
+            os._exit(130)  # what still runs is ended with us, and need not be waited for
     typer.echo(f"The gradebook is {gradebook}.")
 
 

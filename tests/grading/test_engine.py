@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -13,12 +14,18 @@ from learning.course.tasks import ROOT
 LESSON = "01_memory.ipynb"
 
 
-def papermill(folder: Path, *experiments: str, name: str = LESSON) -> nbformat.NotebookNode:
+def papermill(
+    folder: Path,
+    *experiments: str,
+    name: str = LESSON,
+    change: Callable[[nbformat.NotebookNode], None] = lambda notebook: None,
+) -> nbformat.NotebookNode:
     """The worked lesson after papermill graded it, with experiments of the learner's at its top."""
     notebook = nbformat.read(ROOT / "solutions" / LESSON, as_version=4)
     kept = [cell for cell in notebook.cells if cell.metadata.get("tags") or cell.id == "setup"]
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in experiments] + kept
-    nbformat.write(notebook, folder / name)
+    change(notebook)
+    (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
     arguments = ["--engine", "learning", "--execution-timeout", "3", folder / name, folder / "graded.ipynb"]
     done = subprocess.run(
         [sys.executable, "-m", "papermill", *arguments], capture_output=True, text=True, timeout=180, check=False
@@ -51,6 +58,23 @@ def test_the_notebook_is_run_and_the_cards_are_the_graders(tmp_path: Path):
     assert [len(cell.outputs) for cell in checks] == [1] * 4
     assert "honest" not in json.dumps(checks)
     assert all("passed" in cell.outputs[0].data["text/plain"] for cell in checks)
+
+
+def test_what_is_odd_about_a_notebook_costs_nothing(tmp_path: Path):
+    def odd(notebook: nbformat.NotebookNode) -> None:
+        notebook.metadata["kernelspec"] = {"name": "my-conda", "display_name": "mine", "language": "python"}
+        notebook.metadata["learning"] = "mine"
+        notebook.cells[0].source = "x = '\ud800'"
+
+    graded = papermill(tmp_path, "", change=odd)
+
+    assert graded.metadata["learning"]["marks"]["points"] == 40.0
+
+
+def test_endless_printing_makes_no_endless_notebook(tmp_path: Path):
+    papermill(tmp_path, "while True:\n    print('x' * 1000)")
+
+    assert (tmp_path / "graded.ipynb").stat().st_size < 3_000_000
 
 
 def test_a_notebook_of_no_lesson_is_told(tmp_path: Path):

@@ -5,14 +5,16 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from learning.course.starters import has_tag
+from learning.course.starters import has_tag, starter_source
 from learning.course.tasks import ROOT, TASKS
 from learning.grading.batch import GradingError, grade
 
@@ -221,15 +223,36 @@ def test_grades_do_not_go_among_the_submissions(tmp_path: Path, place: str):
     assert [path.name for path in tmp_path.rglob("*")] == ["ana", LESSON]
 
 
-@pytest.mark.parametrize("full", [Path("gradebook.new"), Path("ana") / LESSON])
-def test_a_full_disk_is_told(tmp_path: Path, full: Path):
+def test_a_full_disk_is_told_and_leaves_the_gradebook_as_it_was(tmp_path: Path):
     (tmp_path / "class" / "ana").mkdir(parents=True)
     (tmp_path / "class" / "ana" / LESSON).write_text("no notebook")
     (tmp_path / "grades" / "ana").mkdir(parents=True)
-    (tmp_path / "grades" / full).symlink_to("/dev/full")
+    (tmp_path / "grades" / "ana" / LESSON).symlink_to("/dev/full")
+    (tmp_path / "grades" / "gradebook.csv").write_text("last week's")
 
     with pytest.raises(GradingError, match="No space left on device"):
         grade(tmp_path / "class", tmp_path / "grades")
+    assert sorted(path.name for path in (tmp_path / "grades").iterdir()) == ["ana", "gradebook.csv"]
+    assert (tmp_path / "grades" / "gradebook.csv").read_text() == "last week's"
+
+
+def test_a_gradebook_that_finds_no_room_leaves_the_last_one_as_it_was(tmp_path: Path):
+    (tmp_path / "class" / "ana").mkdir(parents=True)
+    (tmp_path / "grades").mkdir()
+    (tmp_path / "grades" / "gradebook.csv").write_text("last week's")
+
+    done = in_a_program(
+        tmp_path,
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "try: grade(Path('class'), Path('grades'))\n"
+        "except GradingError as error: print(error)",
+    )
+
+    assert "The grades cannot be written to grades: File too large." in done
+    assert [path.name for path in (tmp_path / "grades").iterdir()] == ["gradebook.csv"]
+    assert (tmp_path / "grades" / "gradebook.csv").read_text() == "last week's"
 
 
 def test_the_marked_notebook_has_its_cards_and_marks(graded):
@@ -277,6 +300,171 @@ def test_the_notebook_with_the_lessons_own_name_is_graded_and_not_a_copy_beside_
 
     assert row["total"] == "40.0"
     assert row["remarks"].count("another notebook of lesson 1 was graded in its place") == 2
+
+
+def in_a_program(folder: Path, body: str) -> str:
+    """What a script of an instructor's prints that grades in `folder`, without a guard around its main part."""
+    (folder / "script.py").write_text(
+        f"from pathlib import Path\nfrom learning.grading.batch import GradingError, grade\n{body}\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def hand_in(folder: Path, name: str = LESSON, notebook: dict | None = None) -> None:
+    """Put a notebook, the worked one unless said, where a learner's are."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(notebook or worked()), encoding="utf-8")
+
+
+def rows(gradebook: Path) -> dict[str, dict[str, str]]:
+    """A gradebook's rows by learner."""
+    with gradebook.open(newline="", encoding="utf-8") as file:
+        return {row["learner"]: row for row in csv.DictReader(file)}
+
+
+def test_where_and_from_what_grading_is_called_changes_no_mark(tmp_path: Path):
+    hand_in(tmp_path / "class" / "ana")
+    for module in ("json", "token", "pytest", "learning"):
+        (tmp_path / f"{module}.py").write_text("raise RuntimeError('not this one')")
+
+    done = subprocess.run(
+        [Path(sys.executable).with_name("learning"), "grade", "class", "--out", "grades"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "grades" / "gradebook.csv")["ana"]["total"] == "40.0"
+
+
+def test_a_script_without_a_main_guard_may_grade(tmp_path: Path):
+    hand_in(tmp_path / "class" / "ana")
+
+    in_a_program(tmp_path, "grade(Path('class'), Path('grades'))")
+
+    assert rows(tmp_path / "grades" / "gradebook.csv")["ana"]["total"] == "40.0"
+
+
+def test_a_course_in_a_folder_with_brackets_grades_as_well(tmp_path: Path):
+    course = tmp_path / "course [2024]"
+    course.mkdir()
+    for part in ("src", "solutions", "notebooks", "test_learning_03.py", "pyproject.toml"):
+        kind = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        kind(ROOT / part, course / part)
+    hand_in(tmp_path / "class" / "ana")
+
+    program = "from pathlib import Path; from learning.grading.batch import grade; grade(Path('class'), Path('grades'))"
+    environment = os.environ | {"PYTHONPATH": str(course / "src")}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+
+    assert rows(tmp_path / "grades" / "gradebook.csv")["ana"]["total"] == "40.0"
+
+
+def test_tests_that_do_not_run_stop_the_grading_and_give_nobody_nothing(tmp_path: Path):
+    hand_in(tmp_path / "class" / "ana")
+
+    said = in_a_program(
+        tmp_path,
+        "from learning.course.tasks import TASKS, Task\n"
+        "object.__setattr__(TASKS['memory_analytics'], 'test_class', 'TestNothing')\n"
+        "try: grade(Path('class'), Path('grades'))\n"
+        "except GradingError as error: print(error)",
+    )
+
+    assert "The graded tests do not run, so nobody was graded." in said
+    assert "TestNothing" in said
+    assert not (tmp_path / "grades" / "gradebook.csv").exists()
+
+
+def test_a_stopped_grading_leaves_the_gradebook_and_nothing_that_runs(tmp_path: Path):
+    hand_in(
+        tmp_path / "class" / "ana",
+        notebook=with_answer(
+            "memory_monitoring",
+            "self.saver = saver",
+            f"open({str(tmp_path / 'pid')!r}, 'w').write(str(__import__('os').getpid()))\n        while True: pass",
+        ),
+    )
+    grading = subprocess.Popen(
+        [sys.executable, "-m", "learning.cli", "grade", tmp_path / "class", "--out", tmp_path / "grades"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+        assert grading.poll() is None and time.monotonic() < deadline
+    judged = int((tmp_path / "pid").read_text())
+
+    grading.send_signal(signal.SIGINT)
+    _, said = grading.communicate(timeout=5)
+
+    assert (grading.returncode, said.strip()) == (130, "Stopped. The gradebook is as it was.")
+    assert [path.name for path in (tmp_path / "grades").iterdir()] == []
+    while Path(f"/proc/{judged}").exists():
+        assert time.monotonic() < deadline, "the learner's code still runs"
+
+
+def test_answers_in_new_cells_count_where_the_answer_cells_are_as_they_came(tmp_path: Path):
+    notebook, below = worked(), worked()
+    for cell in list(below["cells"]):
+        if has_tag(cell, "answer"):
+            below["cells"].append(experiment("".join(cell["source"])))
+            cell["source"] = starter_source("".join(cell["source"]), cell["metadata"]["learning"]["task"])
+    hand_in(tmp_path / "class" / "below the starters", notebook=below)
+    cell = answer_to(notebook, "memory_monitoring")
+    notebook["cells"].append(experiment("".join(cell["source"])))
+    cell["source"] = "".join(cell["source"]).replace("self.level = level", "pass")
+    hand_in(tmp_path / "class" / "below a wrong one", notebook=notebook)
+
+    graded = rows(grade(tmp_path / "class", tmp_path / "grades"))
+
+    assert graded["below the starters"]["total"] == "40.0", graded["below the starters"]["remarks"]
+    assert lost(graded["below a wrong one"]) == ["memory_monitoring"]
+    assert (
+        "the answer cell of memory_monitoring counts; 01_memory.ipynb, cell" in graded["below a wrong one"]["remarks"]
+    )
+
+
+def test_a_renamed_notebook_without_check_cells_is_known_by_its_answers(tmp_path: Path):
+    notebook = worked()
+    notebook["cells"] = [cell for cell in notebook["cells"] if not has_tag(cell, "check")]
+    hand_in(tmp_path / "class" / "ana", "final.ipynb", notebook)
+    checks = experiment("check('custom_memory_lru')\ncheck('memory_analytics')")
+    hand_in(tmp_path / "class" / "ben", "final.ipynb", worked() | {"cells": [checks]})
+
+    graded = rows(grade(tmp_path / "class", tmp_path / "grades"))
+
+    assert graded["ana"]["total"] == "40.0"
+    assert (graded["ben"]["total"], graded["ben"]["remarks"]) == ("0.0", "")
+
+
+def test_what_is_in_the_wrong_place_or_packed_is_told(tmp_path: Path):
+    hand_in(tmp_path / "class" / "ana", LESSON.upper().replace("_MEMORY", "_memory"))
+    hand_in(tmp_path / "class", "ben_01_memory.ipynb")
+    (tmp_path / "class" / "cem").mkdir()
+    (tmp_path / "class" / "cem" / "work.zip").touch()
+
+    graded = rows(grade(tmp_path / "class", tmp_path / "grades"))
+
+    assert graded["ana"]["total"] == "40.0"
+    assert "not in a folder of its own" in graded["ben_01_memory.ipynb"]["remarks"]
+    assert graded["cem"]["remarks"] == "01_memory.ipynb: missing; there is only work.zip"
+
+
+def test_an_answer_that_shouts_makes_no_big_gradebook(tmp_path: Path):
+    shout = "raise ValueError('a' * 10_000_000)"
+    hand_in(tmp_path / "class" / "ana", notebook=with_answer("memory_monitoring", "self.saver = saver", shout))
+    at_top = with_answer("memory_monitoring", "class MemoryMonitor", f"{shout}\n\n\nclass MemoryMonitor")
+    hand_in(tmp_path / "class" / "ben", notebook=at_top)
+
+    grade(tmp_path / "class", tmp_path / "grades")
+
+    for path in (tmp_path / "grades").rglob("*.*"):
+        assert path.stat().st_size < 300_000, path
 
 
 def test_what_the_instructor_likes_for_other_tests_changes_no_mark(tmp_path: Path, monkeypatch):

@@ -41,17 +41,21 @@ def check(name: str) -> None:
     if shell is None:
         print("check() judges a live notebook. In a terminal, run: pytest test_learning_03.py")
         return
-    if name not in TASKS:
+    if str(name) not in TASKS:
         guess = difflib.get_close_matches(str(name), TASKS, n=1)
         print(f"There is no task {name!r}." + (f" Did you mean {guess[0]!r}?" if guess else ""))
         return
     task = TASKS[name]
-    verdict = _judge_live(task)
+    try:
+        verdict = _judge_live(task)
+    except judge.JudgeError as error:
+        print(f"{name} could not be judged, and your answer is not the reason. Look at `learning doctor`.\n{error}")
+        return
     if verdict.outcome == "passed":
         _passed_here.add(name)
     else:
         _passed_here.discard(name)
-    if Path.cwd() == ROOT / "notebooks":
+    if _here() == ROOT / "notebooks":
         progress.record(verdict)
         display(Card(verdict, progress.passed()))
     else:  # a worked solution, say, or a submission: not the learner's own progress
@@ -68,7 +72,14 @@ def _judge_live(task: Task) -> Verdict:
     with tempfile.TemporaryDirectory() as folder:
         notebook = Path(folder) / task.notebook
         notebook.write_text(json.dumps({"cells": cells}), encoding="utf-8")
-        return judge.judge(task, notebook)
+        return judge.judge(task, notebook, folder=_here())
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # somebody has removed the kernel's folder
+        return ROOT
 
 
 def _remember(result: Any) -> None:

@@ -7,12 +7,16 @@ from typing import Any
 
 from .answers import where
 
+LONGEST = 2000
+"""The most characters that are shown of what an answer gave."""
+
 
 class Missed(AssertionError):
     """A behaviour that an answer does not have."""
 
     def __init__(self, *, came: str, idea: str, expected: str = "", where: str = ""):
-        self.told = {"expected": expected, "came": came, "idea": idea, "where": where}
+        told = {"expected": expected, "came": came, "idea": idea, "where": where}
+        self.told = {name: _shortened(text) for name, text in told.items()}
         super().__init__("\n".join(f"{name:>8}: {text}" for name, text in self.told.items() if text))
 
 
@@ -54,6 +58,13 @@ def no_error(*, expected: str, idea: str) -> Iterator[None]:
             raise
         came = f"{type(error).__name__}: {error}"
         raise Missed(expected=expected, came=came, idea=idea, where=where(error)) from error
+
+
+def _shortened(text: str) -> str:
+    """Text that fits on a card, whatever a learner's code returned or said."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2]} … ({len(text) - LONGEST:,} characters more) … {text[-LONGEST // 2 :]}"
 
 
 def unwritten(error: BaseException) -> bool:

@@ -25,6 +25,9 @@ HURRIED_SECONDS = 1
 
 MEND_FIRST = "Mend this first: nothing else of this task can be judged."
 
+REMARK = "remark"
+"""The property of a report that tells what to know about the judging."""
+
 _judged = pytest.StashKey[list[str]]()
 _source = pytest.StashKey["Source"]()
 _stuck = pytest.StashKey[bool]()
@@ -63,10 +66,11 @@ class Source:
 class Work:
     """A learner's answers to one task: `work.LRUMemorySaver` is what the notebook calls so."""
 
-    def __init__(self, task: Task, notebook: Path):
+    def __init__(self, task: Task, notebook: Path, remarks: list[tuple[str, object]]):
         if not notebook.exists():
             pytest.skip(f"not attempted: there is no {notebook.name} in {notebook.parent.name}")
         self._task = task
+        self._remarks = remarks
         self._notebook = notebook
         try:
             self._answers = Answers(notebook)
@@ -74,6 +78,10 @@ class Work:
             raise Missed(came=str(error), idea=MEND_FIRST) from None
 
     def __getattr__(self, name: str) -> Any:
+        later = self._answers.passed_over(name)
+        if later:
+            remark = f"the answer cell of {self._task.name} counts; {later} has another {name}, which does not"
+            self._remarks.append((REMARK, remark))
         try:
             with _time_limit(BEHAVIOUR_SECONDS):
                 return self._answers.load(name)
@@ -100,7 +108,7 @@ class Work:
 def work(request: pytest.FixtureRequest) -> Work:
     """The answers to the task that this test judges."""
     task = TASKS[request.node.name.removeprefix("test_")]
-    return Work(task, request.config.stash[_source].notebook(task.lesson))
+    return Work(task, request.config.stash[_source].notebook(task.lesson), request.node.user_properties)
 
 
 @pytest.fixture
@@ -206,6 +214,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not _judges(config):
         return
     source = config.stash[_source]
+    unsolved = [report for kind in ("failed", "skipped") for report in terminalreporter.getreports(kind)]
+    for remark in sorted({dict(report.user_properties).get(REMARK, "") for report in unsolved} - {""}):
+        terminalreporter.write_line(f"note: {remark}")
     outcomes = {name: _tasks(terminalreporter.getreports(name)) for name in ("passed", "failed", "skipped")}
     if source.fallback:
         line = (

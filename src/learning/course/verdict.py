@@ -29,6 +29,8 @@ class Verdict:
     reason: str = ""
     """Why the task as a whole was not attempted, not judged or failed, where no behaviour says it."""
     behaviours: list[Behaviour] = field(default_factory=list)
+    remark: str = ""
+    """What to know about the judging, such as a second answer that did not count."""
 
     @property
     def passed(self) -> int:

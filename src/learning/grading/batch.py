@@ -3,16 +3,24 @@
 import csv
 import json
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import nbformat
 
+from learning.course.judge import JudgeError
 from learning.course.tasks import LESSONS
 
 from .marks import POINTS, Marks, graded_tasks, lesson_of, mark, points, write_into
+
+AS_TEXT = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a learner's name may be no UTF-8
+
+LOOSE = "not in a folder of its own, named after the learner, so it was not graded"
 
 
 class GradingError(Exception):
@@ -24,8 +32,8 @@ class Graded:
     """All that one learner handed in, by lesson."""
 
     learner: str
-    lessons: dict[int, Marks]
-    remarks: list[str]
+    lessons: dict[int, Marks] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] = lambda learner, of: None) -> Path:
@@ -37,10 +45,10 @@ def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] 
         on_progress: called with each learner who is done, and the number of learners.
 
     Raises:
-        GradingError: if there are no submissions, or the grades cannot be written, or would be among the submissions.
-            A broken submission is no error: it is told in the gradebook.
+        GradingError: if there are no submissions, or the grades cannot be written, or would be among the submissions,
+            or the graded tests cannot run. A broken submission is no error: it is told in the gradebook.
     """
-    folders = _learners(submissions)
+    folders, loose = _learners(submissions)
     if out.resolve().is_relative_to(submissions.resolve()):
         raise GradingError(f"{out} is inside {submissions}: choose a folder for the grades that is not among them.")
 
@@ -49,37 +57,53 @@ def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] 
         on_progress(folder.name, len(folders))
         return graded
 
+    with _written_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        draft = tempfile.NamedTemporaryFile("w", dir=out, prefix=".gradebook-", delete=False, **AS_TEXT)  # noqa: SIM115
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "gradebook.new").touch()
-        return _write_gradebook(out / "gradebook.csv", list(pool.map(one, folders)))
+        graded = [*pool.map(one, folders), *(Graded(name, remarks=[LOOSE]) for name in loose)]
+        with _written_to(out):
+            with draft:
+                _write_gradebook(draft, graded)
+            os.replace(draft.name, out / "gradebook.csv")
+        return out / "gradebook.csv"
+    except JudgeError as error:
+        raise GradingError(f"The graded tests do not run, so nobody was graded. {error}") from error
+    finally:
+        Path(draft.name).unlink(missing_ok=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _written_to(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise GradingError(f"The grades cannot be written to {out}: {error.strerror}.") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-def _learners(submissions: Path) -> list[Path]:
+def _learners(submissions: Path) -> tuple[list[Path], list[str]]:
+    """The learners' folders, and the names of notebooks and archives that lie beside them."""
     if not submissions.is_dir():
         raise GradingError(f"There is no folder {submissions}.")
-    inside = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
+    try:
+        inside = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise GradingError(f"{submissions} cannot be read: {error.strerror}.") from error
     folders = [path for path in inside if path.is_dir()]
     if not folders:
         raise GradingError(
             f"{submissions} has no folders in it. Each learner's notebooks go into a folder of their own."
         )
-    return folders
+    return folders, [path.name for path in inside if path.is_file() and path.suffix.lower() in (".ipynb", ".zip")]
 
 
 def _grade_learner(folder: Path, out: Path) -> Graded:
-    lessons, remarks = {}, []
-    notebooks = [
-        path
-        for path in sorted(folder.rglob("*.ipynb"), key=_rank)
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    for notebook in notebooks:
+    lessons: dict[int, Marks] = {}
+    files, remarks = _files(folder)
+    notebooks = [path for path in files if path.suffix.lower() == ".ipynb"]
+    for notebook in sorted(notebooks, key=_rank):
         name = str(notebook.relative_to(folder))
         if notebook.is_symlink() or not notebook.is_file():
             remarks.append(f"{name}: not a regular file, so it was left out")
@@ -93,8 +117,21 @@ def _grade_learner(folder: Path, out: Path) -> Graded:
             lessons[lesson] = mark(notebook, lesson)
             _write_marked(notebook, lessons[lesson], out / f"{LESSONS[lesson][0]}.ipynb")
             remarks += [f"{name}: {remark}" for remark in lessons[lesson].remarks]
-    remarks += [f"{LESSONS[lesson][0]}.ipynb: missing" for lesson in _graded_lessons() if lesson not in lessons]
+    others = ", ".join(str(path.relative_to(folder)) for path in files)
+    missing = "missing" if notebooks or not others else f"missing; there is only {others}"
+    remarks += [f"{LESSONS[lesson][0]}.ipynb: {missing}" for lesson in _graded_lessons() if lesson not in lessons]
     return Graded(folder.name, lessons, remarks)
+
+
+def _files(folder: Path) -> tuple[list[Path], list[str]]:
+    """All that is in a folder but for hidden things, and remarks on what cannot be read."""
+    errors: list[OSError] = []
+    files = []
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
+        found = [name for name in folders if name.endswith(".ipynb")] + names  # a folder called so is told
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(parent) / name for name in found if not name.startswith(".")]
+    return sorted(files), [f"{error.filename}: cannot be read: {error.strerror}" for error in errors]
 
 
 def _rank(path: Path) -> tuple[bool, int, Path]:
@@ -113,24 +150,21 @@ def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:
         content = (json.dumps(marked, indent=1, ensure_ascii=False) + "\n").encode()
     except Exception as error:  # a notebook can be broken in any way, and goes back as it came
         marks.remarks.append(f"returned without marks in it: {type(error).__name__}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
+    with _written_to(target.parent.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
-def _write_gradebook(path: Path, graded: list[Graded]) -> Path:
+def _write_gradebook(file: TextIO, graded: list[Graded]) -> None:
     tasks = [task.name for lesson in _graded_lessons() for task in graded_tasks(lesson)]
     out_of = POINTS * len(tasks)
-    draft = path.with_suffix(".new")
-    with draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:  # a name may be no UTF-8
-        table = csv.writer(file)
-        table.writerow(["learner", *tasks, "total", "out of", "percent", "remarks"])
-        for each in graded:
-            verdicts = {verdict.task: verdict for marks in each.lessons.values() for verdict in marks.verdicts}
-            earned = [points(verdicts[task]) if task in verdicts else 0.0 for task in tasks]
-            row = [round(sum(earned), 2), out_of, round(100 * sum(earned) / out_of, 1), "; ".join(each.remarks)]
-            table.writerow([_as_cell(each.learner), *earned, *row[:3], _as_cell(row[3])])
-    os.replace(draft, path)
-    return path
+    table = csv.writer(file)
+    table.writerow(["learner", *tasks, "total", "out of", "percent", "remarks"])
+    for each in graded:
+        verdicts = {verdict.task: verdict for marks in each.lessons.values() for verdict in marks.verdicts}
+        earned = [points(verdicts[task]) if task in verdicts else 0.0 for task in tasks]
+        row = [round(sum(earned), 2), out_of, round(100 * sum(earned) / out_of, 1), "; ".join(each.remarks)]
+        table.writerow([_as_cell(each.learner), *earned, *row[:3], _as_cell(row[3])])
 
 
 def _graded_lessons() -> list[int]:

@@ -1,5 +1,6 @@
 """The papermill engine `learning`: run a submitted notebook, judge its answers, and record the marks in it."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 from papermill.engines import Engine, NotebookExecutionManager
 
 from learning.course.starters import checked_task
@@ -16,6 +18,9 @@ from .marks import Marks, lesson_of, mark, write_into
 CELL_SECONDS = 60
 """How long one cell may run, unless papermill is told `--execution-timeout`."""
 
+CELL_OUTPUTS = 1_000_000
+"""About how many characters of output are kept of each cell."""
+
 
 class LearningEngine(Engine):
     """`papermill --engine learning submission.ipynb graded.ipynb`.
@@ -23,6 +28,17 @@ class LearningEngine(Engine):
     The marks come from the release's tests on the answers, not from the run. So a cell that fails, hangs or ends the
     kernel is named in the remarks, and costs nothing by itself.
     """
+
+    @classmethod
+    def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:
+        """The course's kernel, rather than what a learner's machine called theirs."""
+        return name or "python3"
+
+    @classmethod
+    def execute_notebook(cls, nb: NotebookNode, *arguments: Any, **options: Any) -> NotebookNode:
+        """As papermill asks for it, which saves the notebook before the first cell has run."""
+        _make_writable(nb)
+        return super().execute_notebook(nb, *arguments, **options)
 
     @classmethod
     def execute_managed_notebook(
@@ -43,11 +59,12 @@ class LearningEngine(Engine):
             marks = mark(submission, lesson) if lesson else Marks(remarks=[f"{name}: no lesson of this course"])
         marks.remarks += remarks
         write_into(nb_man.nb, marks)
+        _make_writable(nb_man.nb)
 
 
 def _run(nb_man: NotebookExecutionManager, kernel_name: str, seconds: int, start_timeout: int) -> list[str]:
     """Run the notebook as far as it goes; remarks on what went wrong. Its own checks are not run: we judge."""
-    client = NotebookClient(
+    client = _Client(
         nb_man.nb, kernel_name=kernel_name, timeout=seconds, startup_timeout=start_timeout, allow_errors=True
     )
     trouble = []
@@ -70,13 +87,40 @@ def _run(nb_man: NotebookExecutionManager, kernel_name: str, seconds: int, start
     return _errors_as_text(nb_man.nb) + trouble
 
 
-def _errors_as_text(notebook: nbformat.NotebookNode) -> list[str]:
+class _Client(NotebookClient):
+    """One that keeps a cell's outputs up to a size: an endless loop may print a gigabyte."""
+
+    def output(
+        self, outs: list[NotebookNode], msg: dict, display_id: str | None, cell_index: int
+    ) -> NotebookNode | None:
+        if not outs:
+            self._room = CELL_OUTPUTS
+        if self._room <= 0:
+            return None
+        self._room -= len(json.dumps(msg["content"]))
+        if self._room <= 0:
+            msg = msg | {"msg_type": "stream", "content": {"name": "stderr", "text": "… too much output to keep …"}}
+            msg["header"] = msg["header"] | {"msg_type": "stream"}
+        return super().output(outs, msg, display_id, cell_index)
+
+
+def _make_writable(part: Any) -> Any:
+    """A notebook, or a part of one, in which each lone surrogate has become a question mark: no file can hold one."""
+    if isinstance(part, str):
+        return part.encode(errors="replace").decode()
+    if isinstance(part, dict | list):
+        for key, value in list(part.items() if isinstance(part, dict) else enumerate(part)):
+            part[key] = _make_writable(value)
+    return part
+
+
+def _errors_as_text(notebook: NotebookNode) -> list[str]:
     """Which cells raised what. Their tracebacks become plain text in the notebook: papermill would stop at an error."""
     raised = []
     for place, cell in enumerate(notebook.cells):
         for number, output in enumerate(cell.get("outputs", [])):
             if output.output_type == "error":
                 raised.append(f"cell {place + 1} raised {output.ename}")
-                text = "\n".join(output.traceback) + "\n"
+                text = "\n".join(output.traceback)[-CELL_OUTPUTS:] + "\n"
                 cell.outputs[number] = nbformat.v4.new_output("stream", name="stderr", text=text)
     return raised

@@ -1,6 +1,9 @@
 """What a notebook earned: the graded tests of its lesson, run on the answers in it, and the marks written into it."""
 
 import json
+import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from nbformat import NotebookNode
 
 from learning.course.card import Card
 from learning.course.judge import behaviours, judge
-from learning.course.starters import checked_task
+from learning.course.starters import checked_task, code_of
 from learning.course.tasks import LESSONS, TASKS, Task
 from learning.course.verdict import Verdict
 
@@ -46,23 +49,31 @@ def graded_tasks(lesson: int) -> list[Task]:
 
 
 def lesson_of(notebook: Path) -> int | None:
-    """The lesson that a notebook belongs to: by its name, which may have been changed a little, else by its answers."""
+    """The lesson that a notebook belongs to: by its name, which may have been changed a little, else by its code."""
     for number, (name, _) in LESSONS.items():
         if name in notebook.stem:
             return number
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
-        names = [checked_task("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+        cells = list(json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return next((TASKS[name].lesson for name in names if name in TASKS), None)
+    code = "\n".join(code_of(cell) for cell in cells)
+    signs = Counter(task.lesson for task in TASKS.values() if _speaks_of(code, task))
+    return signs.most_common(1)[0][0] if signs else None
+
+
+def _speaks_of(code: str, task: Task) -> bool:
+    """Whether the code of a notebook checks a task, or defines what the task asks for."""
+    names = "|".join(task.writes) or "(?!)"
+    checked = rf"""\bcheck\(\s*["']{task.name}["']\s*\)"""
+    return bool(re.search(rf"{checked}|^(class|def|async def) ({names})\b|^({names}) =", code, re.MULTILINE))
 
 
 def mark(notebook: Path, lesson: int) -> Marks:
     """Judge every graded task of a lesson on a notebook. Whatever is wrong with it costs what it must, and is told."""
     marks = Marks([judge(task, notebook) for task in graded_tasks(lesson)])
     marks.remarks = [
-        f"{verdict.task}: {' '.join(trouble.split())}" for verdict in marks.verdicts if (trouble := _trouble(verdict))
+        f"{verdict.task}: {' '.join(trouble.split())}" for verdict in marks.verdicts for trouble in _troubles(verdict)
     ]
     unreadable = {remark.partition(": ")[2] for remark in marks.remarks if "cannot be read as a notebook" in remark}
     if unreadable:
@@ -70,12 +81,14 @@ def mark(notebook: Path, lesson: int) -> Marks:
     return marks
 
 
-def _trouble(verdict: Verdict) -> str:
-    """What kept a task from being judged in full: a broken answer, an endless loop, an exit."""
-    if verdict.outcome != "failed":
-        return ""
-    stopped = [each for each in verdict.behaviours if each.came.startswith(("still running", "SystemExit"))]
-    return verdict.reason or next((f"{each.came}, {each.where}" for each in stopped), "")
+def _troubles(verdict: Verdict) -> Iterator[str]:
+    """What kept a task from being judged in full: a broken answer, an endless loop, an exit, a second answer."""
+    if verdict.outcome == "failed":
+        stopped = [each for each in verdict.behaviours if each.came.startswith(("still running", "SystemExit"))]
+        if verdict.reason or stopped:
+            yield verdict.reason or f"{stopped[0].came}, {stopped[0].where}"
+    if verdict.outcome != "passed" and verdict.remark:
+        yield verdict.remark
 
 
 def write_into(notebook: NotebookNode, marks: Marks) -> None:
@@ -86,9 +99,12 @@ def write_into(notebook: NotebookNode, marks: Marks) -> None:
         task = checked_task("".join(cell.source)) if cell.cell_type == "code" else ""
         if task in cards:
             cell.outputs = [nbformat.v4.new_output("display_data", data=cards[task])]
-    notebook.metadata.setdefault("learning", {})["marks"] = {
-        "points": marks.total,
-        "out_of": marks.out_of,
-        "remarks": marks.remarks,
-        "tasks": [verdict.to_json() | {"points": points(verdict), "out_of": POINTS} for verdict in marks.verdicts],
+    ours = notebook.metadata.get("learning")
+    notebook.metadata["learning"] = (ours if isinstance(ours, dict) else {}) | {
+        "marks": {
+            "points": marks.total,
+            "out_of": marks.out_of,
+            "remarks": marks.remarks,
+            "tasks": [verdict.to_json() | {"points": points(verdict), "out_of": POINTS} for verdict in marks.verdicts],
+        }
     }

@@ -1,0 +1,132 @@
+"""The warm server: a process that has imported all that graded tests use, and forks for each verdict.
+
+Started and spoken to by `judge`. A verdict then takes a fraction of a second, and whatever a learner's code does to its
+process, it costs one task. (multiprocessing has such a server too. It imports the program that asks once more, looks
+for its own modules in the folder that it is called from, and leaves files behind when a kernel is killed.)
+
+For each verdict there is a connection: one line of JSON with the request comes in, lines of JSON with what is found out
+go back, and the last says how the process ended. When the other side hangs up, everything that runs for it is ended.
+"""
+
+import io
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+import langgraph.checkpoint.conformance  # noqa: F401
+import matplotlib  # noqa: F401
+import nbformat  # noqa: F401
+import numpy  # noqa: F401
+import pytest
+import zstandard  # noqa: F401
+
+import learning.agent
+import learning.course.scenarios  # noqa: F401
+from learning.course.plugin import REMARK
+from learning.course.tasks import GRADED_TESTS, ROOT
+
+CPU_SECONDS = 120
+"""The CPU time that one task may use, even if nobody is left to end it."""
+
+
+def serve(asking: socket.socket) -> None:
+    """Fork for every connection that comes through `asking`, until the other side is closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
+        if not descriptors:
+            return
+        with socket.socket(fileno=descriptors[0]) as connection:
+            if os.fork() == 0:
+                asking.close()
+                _attend(connection)
+                os._exit(0)
+
+
+def _attend(connection: socket.socket) -> None:
+    """Run one test in a process of its own. End it with all that it started when it is done, or nobody listens."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request = json.loads(connection.makefile("rb").readline())
+    child = os.fork()
+    if child == 0:
+        _run_test(connection, **request)
+
+    def end(*_: Any) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+    def end_when_nobody_listens() -> None:
+        with suppress(OSError):
+            connection.recv(1)
+        end()
+
+    threading.Thread(target=end_when_nobody_listens, daemon=True).start()
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # its number is its own until the group has ended too
+    end()
+    _, status = os.waitpid(child, 0)
+    _send(connection, {"exit_code": os.waitstatus_to_exitcode(status)})
+
+
+def _run_test(connection: socket.socket, test: str, notebook: str, folder: str) -> None:
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    silence = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(silence, descriptor)
+    sys.stdout = sys.stderr = said = io.StringIO()
+    sys.path.append(folder)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # whatever somebody likes for other tests
+        os.environ.pop(name, None)
+    os.chdir(ROOT)  # pytest takes a bracket in an absolute path for a parameter's
+    arguments = [
+        f"{GRADED_TESTS.name}::{test}",
+        f"--work={notebook}",
+        f"--rootdir={ROOT}",
+        "-p",
+        "no:cacheprovider",
+        "-s",
+    ]
+    pytest.main(arguments, plugins=[_Reporter(connection, folder)])
+    _send(connection, {"nothing_judged": said.getvalue()[-2000:]})
+    os._exit(0)  # at once, past the threads that a learner's code may have left
+
+
+class _Reporter:
+    """A pytest plugin that sends each outcome on when it is known."""
+
+    def __init__(self, connection: socket.socket, folder: str):
+        self._connection = connection
+        self._folder = folder
+
+    def pytest_runtest_logstart(self) -> None:
+        os.chdir(self._folder)
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
+        _send(self._connection, {"started": True})
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        told = getattr(report, "told", {})
+        if hasattr(report, "context"):
+            if not report.skipped:
+                _send(self._connection, {"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
+        elif report.when == "call" or not report.passed:
+            reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else report.longreprtext
+            remark = dict(report.user_properties).get(REMARK, "")
+            _send(self._connection, {"outcome": report.outcome, "reason": told.get("came", reason), "remark": remark})
+
+
+def _send(connection: socket.socket, event: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):  # nobody listens any more
+        connection.sendall(json.dumps(event).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
