@@ -618,6 +618,15 @@ WRONG = [
     ),
     Wrong(
         "memory_analytics",
+        "only a message from an earlier checkpoint counts as a fork, and no update_state",
+        {
+            '["checkpoint_id"] for each in found if each.parent_config)': '["checkpoint_id"] for each in found if each.parent_config and each.metadata["source"] != "update")',
+        },
+        ("forks",),
+        ("Each child", "update_state of an earlier checkpoint"),
+    ),
+    Wrong(
+        "memory_analytics",
         "every pending write counts as an interrupt",
         {
             'any(channel == "__interrupt__" for _, channel, _ in found[0].pending_writes)': "bool(found[0].pending_writes)",

@@ -260,7 +260,7 @@ def _compile(tree: ast.Module, filename: str) -> CodeType:
 def _unusable(broken: BrokenCell) -> Unusable:
     error = broken.error
     line = f"\n    {error.text.rstrip()}" if error.text else ""
-    return Unusable(f"{error.filename.strip('<>')}, line {error.lineno}: {error.msg}{line}")
+    return Unusable(f"{error.filename.strip('<>')}, line {error.lineno}: {type(error).__name__}: {error.msg}{line}")
 
 
 def _as_syntax_error(error: Exception, filename: str) -> SyntaxError:

@@ -89,7 +89,7 @@ class Work:
             if not unwritten(error):
                 came = f"{where(error)} raised NotImplementedError: {error}"
                 raise Missed(came=came, idea=MEND_FIRST) from None
-            pytest.skip(f"not attempted yet: open {self._notebook.name}, task {self._task.name}")
+            pytest.skip(_not_attempted(self._task, self._notebook))
         except KeyError:
             misspelt = self._answers.resembling(name)
             if misspelt is None:
@@ -135,7 +135,8 @@ def behaviour(
                 if not (first and unwritten(error)):
                     # A fresh error: pytest cannot print every traceback that an alarm cuts off.
                     raise _explained(error) from (error if request.config.option.fulltrace else None)
-                not_attempted = f"not attempted yet: {where(error)}"
+                task = TASKS[request.node.name.removeprefix("test_")]
+                not_attempted = _not_attempted(task, request.config.stash[_source].notebook(task.lesson))
                 pytest.skip(not_attempted)
         if not_attempted:
             pytest.skip(not_attempted)
@@ -252,6 +253,10 @@ def _tasks(reports: list[pytest.TestReport]) -> set[str]:
 
 def _judges(config: pytest.Config) -> bool:
     return any(Path(arg.partition("::")[0]).name == GRADED_TESTS.name for arg in config.args)
+
+
+def _not_attempted(task: Task, notebook: Path) -> str:
+    return f"not attempted yet: open {notebook.name}, task {task.name}"
 
 
 def _nothing_attempted() -> bool:

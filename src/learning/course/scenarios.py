@@ -175,14 +175,17 @@ class History:
         self.look_up(customer, count=2)
         self.change(customer)
         self.greet(customer)
+        self.change(customer, config=self.rng.choice(self.continued[customer]))
+        self.told[customer]["forks"] += 1
+        self.greet(customer)
 
-    def change(self, customer):
-        """The checkpoint of an `update_state`, which is neither a turn nor a step."""
-        head = self.agent.checkpointer.get_tuple(thread(customer))
+    def change(self, customer, config=None):
+        """The checkpoint of an `update_state`, which is neither a turn nor a step, though it may be a fork."""
+        head = self.agent.checkpointer.get_tuple(config or thread(customer))
         checkpoint = head.checkpoint | {"id": str(uuid6()), "updated_channels": []}
         metadata = head.metadata | {"source": "update", "step": head.metadata["step"] + 1}
         self.agent.checkpointer.put(head.config, checkpoint, metadata, {})
-        self._tell(customer, "update_state", turns=0, steps=0)
+        self._tell(customer, f"update_state{' of an earlier checkpoint' if config else ''}", turns=0, steps=0)
 
     def look_up(self, customer, count=None):
         """Up to three orders at once: one parallel task for each."""
