@@ -75,6 +75,13 @@ def test_a_definition_below_the_tagged_one_is_told_as_passed_over(tmp_path: Path
     assert answers.passed_over("other") is None
 
 
+def test_a_definition_that_builds_on_the_tagged_one_counts(tmp_path: Path):
+    answers = notebook(tmp_path, "class Answer:\n    a = 1", "class Answer(Answer):\n    b = 2", answers=(0,))
+
+    assert (answers.load("Answer").a, answers.load("Answer").b) == (1, 2)
+    assert answers.passed_over("Answer") is None
+
+
 def test_a_cell_copied_with_its_tag_counts_once(tmp_path: Path):
     answers = notebook(tmp_path, *["def answer():\n    return 42"] * 2, answers=(0, 1))
 

@@ -122,10 +122,8 @@ class Answers:
 
     def passed_over(self, name: str) -> str | None:
         """The cell that defines `name` after the answer cell does, and so does not count."""
-        defining = self._defining(name)
-        if any(each.tagged for each in defining) and not defining[-1].tagged:
-            return defining[-1].filename.strip("<>")
-        return None
+        defining, counting = self._defining(name), self._counting(name)
+        return defining[-1].filename.strip("<>") if defining[-1:] != counting[-1:] else None
 
     def resembling(self, name: str) -> str | None:
         """A class or function of the notebook whose name is so close that it may be a misspelling of `name`."""
@@ -148,6 +146,14 @@ class Answers:
     def _defining(self, name: str) -> list[Statement]:
         return [statement for statement in self._statements if name in statement.defines]
 
+    def _counting(self, name: str) -> list[Statement]:
+        """The definitions of `name` of which the last counts: the answer cell and what builds on it, where there is one."""
+        defining = self._defining(name)
+        first = next((place for place, each in enumerate(defining) if each.tagged), None)
+        if first is None:
+            return defining
+        return [each for each in defining[first:] if each.tagged or name in each.builds_on]
+
     def _broken_definition(self, name: str) -> BrokenCell | None:
         """The last broken cell that looks as if it defined `name`."""
         defines = re.compile(rf"^\s*(?:(?:class|(?:async\s+)?def)\s+{name}\b|{name}\s*=)", re.MULTILINE)
@@ -165,8 +171,7 @@ class Answers:
                 raise _unusable(broken)
             return
         here = [statement for statement in defining if user and statement.cell == user.cell]
-        tagged = [statement for statement in defining if statement.tagged]
-        chosen = (here or tagged or defining)[-1].cell
+        chosen = (here or self._counting(name))[-1].cell
         self._run(name, chosen)
         for statement in self._statements:
             if statement.cell > chosen and name in statement.patches:
