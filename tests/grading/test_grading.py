@@ -455,6 +455,19 @@ def test_what_is_in_the_wrong_place_or_packed_is_told(tmp_path: Path):
     assert graded["cem"]["remarks"] == "01_memory.ipynb: missing; there is only work.zip"
 
 
+def test_half_a_character_in_an_answer_or_its_error_costs_no_card(tmp_path: Path):
+    shout = r"raise ValueError('\ud800')"
+    hand_in(tmp_path / "class" / "ana", notebook=with_answer("memory_monitoring", "self.saver = saver", shout))
+    hand_in(tmp_path / "class" / "ben", notebook=with_experiment("x = '\ud800'"))
+
+    graded = rows(grade(tmp_path / "class", tmp_path / "grades"))
+
+    assert {name: (row["total"], row["remarks"]) for name, row in graded.items()} == {
+        "ana": ("30.0", ""),
+        "ben": ("40.0", ""),
+    }
+
+
 def test_an_answer_that_shouts_makes_no_big_gradebook(tmp_path: Path):
     shout = "raise ValueError('a' * 10_000_000)"
     hand_in(tmp_path / "class" / "ana", notebook=with_answer("memory_monitoring", "self.saver = saver", shout))

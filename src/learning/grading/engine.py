@@ -13,7 +13,7 @@ from papermill.engines import Engine, NotebookExecutionManager
 
 from learning.course.starters import checked_task
 
-from .marks import Marks, lesson_of, mark, write_into
+from .marks import Marks, lesson_of, make_writable, mark, write_into
 
 CELL_SECONDS = 60
 """How long one cell may run, unless papermill is told `--execution-timeout`."""
@@ -37,7 +37,7 @@ class LearningEngine(Engine):
     @classmethod
     def execute_notebook(cls, nb: NotebookNode, *arguments: Any, **options: Any) -> NotebookNode:
         """As papermill asks for it, which saves the notebook before the first cell has run."""
-        _make_writable(nb)
+        make_writable(nb)
         return super().execute_notebook(nb, *arguments, **options)
 
     @classmethod
@@ -59,7 +59,6 @@ class LearningEngine(Engine):
             marks = mark(submission, lesson) if lesson else Marks(remarks=[f"{name}: no lesson of this course"])
         marks.remarks += remarks
         write_into(nb_man.nb, marks)
-        _make_writable(nb_man.nb)
 
 
 def _run(nb_man: NotebookExecutionManager, kernel_name: str, seconds: int, start_timeout: int) -> list[str]:
@@ -102,16 +101,6 @@ class _Client(NotebookClient):
             msg = msg | {"msg_type": "stream", "content": {"name": "stderr", "text": "… too much output to keep …"}}
             msg["header"] = msg["header"] | {"msg_type": "stream"}
         return super().output(outs, msg, display_id, cell_index)
-
-
-def _make_writable(part: Any) -> Any:
-    """A notebook, or a part of one, in which each lone surrogate has become a question mark: no file can hold one."""
-    if isinstance(part, str):
-        return part.encode(errors="replace").decode()
-    if isinstance(part, dict | list):
-        for key, value in list(part.items() if isinstance(part, dict) else enumerate(part)):
-            part[key] = _make_writable(value)
-    return part
 
 
 def _errors_as_text(notebook: NotebookNode) -> list[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -108,3 +109,14 @@ def write_into(notebook: NotebookNode, marks: Marks) -> None:
             "tasks": [verdict.to_json() | {"points": points(verdict), "out_of": POINTS} for verdict in marks.verdicts],
         }
     }
+    make_writable(notebook)
+
+
+def make_writable(part: Any) -> Any:
+    """A notebook, or a part of one, in which each lone surrogate has become a question mark: no file can hold one."""
+    if isinstance(part, str):
+        return part.encode(errors="replace").decode()
+    if isinstance(part, dict | list):
+        for key, value in list(part.items() if isinstance(part, dict) else enumerate(part)):
+            part[key] = make_writable(value)
+    return part
