@@ -147,7 +147,7 @@ class Answers:
         return [statement for statement in self._statements if name in statement.defines]
 
     def _counting(self, name: str) -> list[Statement]:
-        """The definitions of `name` of which the last counts: where there is an answer cell, it and what builds on it."""
+        """The definitions of `name` that may count, the last one: all, or the answer cell and what builds on it."""
         defining = self._defining(name)
         first = next((place for place, each in enumerate(defining) if each.tagged), None)
         if first is None:
