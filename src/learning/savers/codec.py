@@ -1,0 +1,160 @@
+"""Values and records: how a checkpoint becomes bytes that share what they can, and how it comes back.
+
+A value is pointed to. A small one is the pointer itself, as bytes. A bigger one is an item of its own, and its pointer
+is 0. A list is a rope of items (see `rope`): its pointer tells how many values it has, and how many names are on each
+level. The names stand in the record that needs them, in the order of the pointers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .errors import Unreadable
+from .records import Batch, Place, Record, Row, Task
+from .rope import children_in, twist, untwist
+from .seal import Sealer
+from .serde import ExactSerializer, array_of
+
+INLINE = 100
+"""A value of fewer bytes than this is its own pointer."""
+
+ITEM = 128
+"""Neighbours in a list share an item until they are this many bytes: as good as every message has one of its own."""
+
+Pointer = bytes | int | list[int]
+
+
+class Codec:
+    """Makes records of values and values of records."""
+
+    def __init__(self, serde: ExactSerializer, sealer: Sealer):
+        self.serde = serde
+        self.sealer = sealer
+
+    # --- to records ---------------------------------------------------------------------------------------------------
+
+    def row(self, place: Place, parts: Sequence[Any], needs: Sequence[bytes]) -> Record:
+        """The record of a checkpoint."""
+        return Record(self.sealer.seal(self.serde.dumps(parts), _about(place, needs)), tuple(needs))
+
+    def write(self, place: Place, task: Task, parts: Sequence[Any], needs: Sequence[bytes]) -> Record:
+        """The record of a write."""
+        return Record(self.sealer.seal(self.serde.dumps(parts), _about(place, needs, task)), tuple(needs))
+
+    def name(self, thread: bytes, thread_id: str) -> bytes:
+        """The sealed name of a thread."""
+        return self.sealer.seal(thread_id.encode("utf-8", "surrogatepass"), thread)
+
+    # --- from records -------------------------------------------------------------------------------------------------
+
+    def opened_row(self, row: Row) -> list[Any]:
+        """The parts of a checkpoint's record."""
+        return self.serde.loads(self.sealer.open(row.record.data, _about(row.place, row.record.needs)))
+
+    def opened_name(self, row: Row) -> str:
+        """The name of a row's thread."""
+        return self.sealer.open(row.name, row.place.thread).decode("utf-8", "surrogatepass")
+
+    def opened_write(self, place: Place, task: Task, record: Record) -> list[Any]:
+        """The parts of a write's record."""
+        return self.serde.loads(self.sealer.open(record.data, _about(place, record.needs, task)))
+
+    def value(self, batch: Batch, thread: bytes, pointer: Pointer, names: Sequence[bytes]) -> Any:
+        """The value that a pointer points to."""
+        if isinstance(pointer, bytes):
+            return self.serde.loads(pointer)
+        if pointer == 0:
+            return self.serde.loads(self._item(batch, thread, names[0]))
+        length, *counts = pointer
+        rest = iter(names)
+        levels = [[next(rest) for _ in range(count)] for count in counts]
+        children = children_in(batch.items, lambda data: self.sealer.digest(data, thread))
+        return self.serde.loads(
+            array_of(length, [self._item(batch, thread, name) for name in untwist(levels, children)])
+        )
+
+    def _item(self, batch: Batch, thread: bytes, name: bytes) -> bytes:
+        record = batch.items.get(name)
+        if record is None:
+            raise Unreadable("A part of what is stored is missing.")
+        return self.sealer.open(record.data, thread + name)
+
+
+class Writer:
+    """Points to values, and gathers the items that a thread does not have yet."""
+
+    def __init__(self, codec: Codec, thread: bytes, known: frozenset[bytes] | set[bytes]):
+        self._codec = codec
+        self._thread = thread
+        self._known = known
+        self._new: dict[bytes, tuple[bytes, tuple[bytes, ...]]] = {}
+
+    @property
+    def names(self) -> Iterable[bytes]:
+        """The names of the new items."""
+        return self._new.keys()
+
+    def pointer(self, value: Any) -> tuple[Pointer, list[bytes]]:
+        """The pointer to a value, and the names that it uses."""
+        if type(value) is list:
+            return self._list(self._codec.serde.dumps_each(value))
+        data = self._codec.serde.dumps(value)
+        return (data, []) if len(data) < INLINE else (0, [self._named(data)])
+
+    def items(self) -> dict[bytes, Record]:
+        """The new items, sealed."""
+        seal = self._codec.sealer.seal
+        return {
+            name: Record(b"" if children else seal(data, self._thread + name), children)
+            for name, (data, children) in self._new.items()
+        }
+
+    def _list(self, values: list[bytes]) -> tuple[Pointer, list[bytes]]:
+        if sum(map(len, values)) < INLINE:
+            return array_of(len(values), values), []
+        levels, nodes = twist([self._named(data) for data in _gathered(values)], self._digest)
+        for name, children in nodes.items():
+            if name not in self._known:
+                self._new[name] = b"", tuple(children)
+        return [len(values), *map(len, levels)], [name for level in levels for name in level]
+
+    def _named(self, data: bytes) -> bytes:
+        name = self._digest(data)
+        if name not in self._known:
+            self._new[name] = data, ()
+        return name
+
+    def _digest(self, data: bytes) -> bytes:
+        return self._codec.sealer.digest(data, self._thread)
+
+
+def split(pointers: Mapping[str, Pointer], needs: Sequence[bytes]) -> dict[str, tuple[Pointer, list[bytes]]]:
+    """For each channel its pointer and the names that it uses."""
+    rest = iter(needs)
+    return {channel: (pointer, _taken(pointer, rest)) for channel, pointer in pointers.items()}
+
+
+def _taken(pointer: Pointer, names: Iterator[bytes]) -> list[bytes]:
+    count = 0 if isinstance(pointer, bytes) else 1 if pointer == 0 else sum(pointer[1:])
+    try:
+        return [next(names) for _ in range(count)]
+    except StopIteration:
+        raise Unreadable("A record points to more than it needs.") from None
+
+
+def _gathered(values: Sequence[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of at least ITEM bytes, but for the last."""
+    gathered: list[bytes] = []
+    size = 0
+    for data in values:
+        gathered.append(data)
+        size += len(data)
+        if size >= ITEM:
+            yield data if len(gathered) == 1 else b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+def _about(place: Place, needs: Sequence[bytes], task: Task | None = None) -> bytes:
+    written = f"\0{task[1]}\0{task[0]}".encode() if task else b""
+    return b"".join([bytes(place), written, b"\0", *needs])

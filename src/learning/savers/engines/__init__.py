@@ -1,0 +1,1 @@
+"""Storages: each performs the requests of `learning.savers.records`."""

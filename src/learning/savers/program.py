@@ -1,0 +1,43 @@
+"""Programs: what to do, apart from how to wait for it.
+
+A program is a generator. It yields requests, and is sent the answers; an error that a request ends with is raised where
+it was yielded. `run` performs the requests one after the other, `arun` awaits them. (The pattern is known as sans-I/O.)
+"""
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+Program = Generator[Any, Any, Result]
+
+
+def run(program: Program[Result], perform: Callable[[Any], Any]) -> Result:
+    """The result of a program whose requests `perform` performs."""
+    answer: Any = None
+    failed: BaseException | None = None
+    while True:
+        try:
+            request = program.throw(failed) if failed else program.send(answer)
+        except StopIteration as done:
+            return done.value
+        answer = failed = None
+        try:
+            answer = perform(request)
+        except BaseException as error:
+            failed = error
+
+
+async def arun(program: Program[Result], perform: Callable[[Any], Awaitable[Any]]) -> Result:
+    """The result of a program whose requests `perform` awaits."""
+    answer: Any = None
+    failed: BaseException | None = None
+    while True:
+        try:
+            request = program.throw(failed) if failed else program.send(answer)
+        except StopIteration as done:
+            return done.value
+        answer = failed = None
+        try:
+            answer = await perform(request)
+        except BaseException as error:
+            failed = error
