@@ -20,6 +20,9 @@ INLINE = 100
 ITEM = 128
 """Neighbours in a list share an item until they are this many bytes: as good as every message has one of its own."""
 
+EVEN = [bytes([byte & 0xFE]) for byte in range(256)]
+ODD = [bytes([byte | 0x01]) for byte in range(256)]
+
 Pointer = bytes | int | list[int]
 
 
@@ -67,10 +70,20 @@ class Codec:
         length, *counts = pointer
         rest = iter(names)
         levels = [[next(rest) for _ in range(count)] for count in counts]
-        children = children_in(batch.items, lambda data: self.sealer.digest(data, thread))
+        children = children_in(batch.items, lambda data: self.name_of_node(data, thread))
         return self.serde.loads(
             array_of(length, [self._item(batch, thread, name) for name in untwist(levels, children)])
         )
+
+    def name_of_item(self, data: bytes, thread: bytes) -> bytes:
+        """The name of an item that needs no other: its last byte is even."""
+        digest = self.sealer.digest(data, thread)
+        return digest[:15] + EVEN[digest[15]]
+
+    def name_of_node(self, data: bytes, thread: bytes) -> bytes:
+        """The name of a node of a rope: its last byte is odd."""
+        digest = self.sealer.digest(data, thread)
+        return digest[:15] + ODD[digest[15]]
 
     def _item(self, batch: Batch, thread: bytes, name: bytes) -> bytes:
         record = batch.items.get(name)
@@ -111,20 +124,20 @@ class Writer:
     def _list(self, values: list[bytes]) -> tuple[Pointer, list[bytes]]:
         if sum(map(len, values)) < INLINE:
             return array_of(len(values), values), []
-        levels, nodes = twist([self._named(data) for data in _gathered(values)], self._digest)
+        levels, nodes = twist([self._named(data) for data in _gathered(values)], self._node)
         for name, children in nodes.items():
             if name not in self._known:
                 self._new[name] = b"", tuple(children)
         return [len(values), *map(len, levels)], [name for level in levels for name in level]
 
     def _named(self, data: bytes) -> bytes:
-        name = self._digest(data)
+        name = self._codec.name_of_item(data, self._thread)
         if name not in self._known:
             self._new[name] = data, ()
         return name
 
-    def _digest(self, data: bytes) -> bytes:
-        return self._codec.sealer.digest(data, self._thread)
+    def _node(self, data: bytes) -> bytes:
+        return self._codec.name_of_node(data, self._thread)
 
 
 def split(pointers: Mapping[str, Pointer], needs: Sequence[bytes]) -> dict[str, tuple[Pointer, list[bytes]]]:

@@ -15,7 +15,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Sealed bytes, and the items without which they are of no use."""
+    """Sealed bytes, and the names of the items without which they are of no use.
+
+    Names have 16 bytes. If the last one is even, the item needs no other.
+    """
 
     data: bytes
     needs: tuple[bytes, ...] = ()

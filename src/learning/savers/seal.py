@@ -76,16 +76,15 @@ class Sealer:
         flags = sealed[0] if sealed else 0
         if flags & ~(COMPRESSED | ENCRYPTED) != VERSION:
             raise Unreadable("A record is damaged, or was written by another version of this library.")
-        data = self._decrypted(sealed, about) if flags & ENCRYPTED else self._checked(sealed, about)
-        return self._decompressed(data) if flags & COMPRESSED else data
-
-    def _checked(self, sealed: bytes, about: bytes) -> bytes:
-        if self._first:
+        if flags & ENCRYPTED:
+            data = self._decrypted(sealed, about)
+        elif self._first:
             raise Unreadable("A record is not encrypted, and this saver reads encrypted ones only.")
-        data = sealed[5:]
-        if zlib.crc32(data, zlib.crc32(sealed[:1] + about)).to_bytes(4, "big") != sealed[1:5]:
-            raise Unreadable("A record is damaged, or not where it belongs: its checksum is wrong.")
-        return data
+        else:
+            data = sealed[5:]
+            if zlib.crc32(data, zlib.crc32(sealed[:1] + about)).to_bytes(4, "big") != sealed[1:5]:
+                raise Unreadable("A record is damaged, or not where it belongs: its checksum is wrong.")
+        return self._decompressed(data) if flags & COMPRESSED else data
 
     def _decrypted(self, sealed: bytes, about: bytes) -> bytes:
         head, nonce, data = sealed[:5], sealed[5:17], sealed[17:]

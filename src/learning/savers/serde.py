@@ -61,6 +61,8 @@ class ExactSerializer:
         named = () if allow is True else [_name_of(each) if isinstance(each, type) else tuple(each) for each in allow]
         self._allowed = frozenset({name for name in SAFE_MSGPACK_TYPES if len(name) == 2} | set(named))
         self._classes: dict[tuple[str, str], type] = {}
+        self._names: dict[type, tuple[str, str]] = {}
+        self._lowering = _Lowering(self)
 
     def allowing(self, more: Iterable[type | tuple[str, ...]]) -> "ExactSerializer":
         """The same serializer with more classes allowed."""
@@ -73,7 +75,7 @@ class ExactSerializer:
             NotStorable: if there is something in it that cannot be rebuilt exactly, or is not allowed.
         """
         try:
-            return ormsgpack.packb(_Lowering(self).lower(value))
+            return ormsgpack.packb(self._lowering.lower(value))
         except ormsgpack.MsgpackEncodeError:  # an int of more than 64 bits, or a string with half a character in it
             try:
                 return ormsgpack.packb(_Lowering(self, careful=True).lower(value))
@@ -125,9 +127,9 @@ class ExactSerializer:
         Raises:
             NotStorable: if it is not on the allowlist, or cannot be found again.
         """
-        name = cls.__module__, cls.__qualname__
-        if self._classes.get(name) is cls:
-            return name
+        if cls in self._names:
+            return self._names[cls]
+        name = _name_of(cls)
         if not self._all_allowed and name not in self._allowed:
             raise NotStorable(f"{'.'.join(name)} is not allowed: pass allow=[{cls.__name__}] to the saver")
         try:
@@ -137,6 +139,7 @@ class ExactSerializer:
         if found is not cls:
             raise NotStorable(f"{'.'.join(name)} cannot be found again: define it at the top of a module")
         self._classes[name] = cls
+        self._names[cls] = name
         return name
 
     def _class(self, module: str, qualname: str) -> type:
@@ -190,7 +193,25 @@ class _Lowering:
             return self._list(value)
         if kind is dict:
             return self._dict(value)
+        if issubclass(kind, BaseModel):
+            return self._model(kind, value)
         return self._extension(kind, value)
+
+    def _model(self, kind: type[BaseModel], value: BaseModel) -> Ext:
+        """A pydantic model. Most of what is stored is messages, so what is plain in them is not looked at twice."""
+        module, qualname = self._serializer.require_allowed(kind)
+        fields, fields_set, extra, private = _model_state(value)
+        if self._careful:
+            fields = self._fields(fields)
+        else:
+            for item in fields.values():
+                if type(item) not in PLAIN and (item or type(item) not in (list, dict)):
+                    fields = self._fields(fields)
+                    break
+        return Ext(
+            _MODEL,
+            ormsgpack.packb((module, qualname, fields, fields_set, self.lower(extra or None), self.lower(private))),
+        )
 
     def _list(self, value: Iterable[Any]) -> list[Any]:
         lowered = []
@@ -222,10 +243,6 @@ class _Lowering:
         return lowered
 
     def _extension(self, kind: type, value: Any) -> Any:
-        if issubclass(kind, BaseModel):  # first and by itself, because most of what is stored is messages
-            name = self._serializer.require_allowed(kind)
-            fields, *more = _model_state(value)
-            return Ext(_MODEL, self._packed([*name, self._fields(fields), *map(self.lower, more)]))
         found = _EXACT.get(kind)
         if found is not None:
             code, parts = found

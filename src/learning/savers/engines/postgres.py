@@ -467,23 +467,27 @@ WITH RECURSIVE thread AS MATERIALIZED (
     FROM chosen c JOIN lg_writes w ON w.thread = %(thread)s AND w.space = c.space AND w.id = c.id
 ), needing AS (
     SELECT needs FROM chosen UNION ALL SELECT needs FROM written
-), needed (name, needs) AS (
-    SELECT i.name, i.needs FROM (SELECT DISTINCT """
+), nodes (name, needs) AS (
+    SELECT i.name, i.needs FROM (SELECT """
     + _NAMES.replace("{0}", "needing")
     + """) AS wanted (name)
-    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name
+    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name AND get_bit(wanted.name, 120) = 1
     UNION
     SELECT i.name, i.needs FROM (SELECT """
-    + _NAMES.replace("{0}", "needed")
+    + _NAMES.replace("{0}", "nodes")
     + """) AS wanted (name)
-    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name
+    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name AND get_bit(wanted.name, 120) = 1
+), needed (name) AS (
+    SELECT """
+    + _NAMES.replace("{0}", "(SELECT needs FROM needing UNION ALL SELECT needs FROM nodes) AS all_of_them")
+    + """
 )
 SELECT 'thread' AS kind, NULL::bytea AS key, NULL::bytea AS id, epoch AS index,
     NULL::bytea AS space, name AS data, NULL::bytea AS needs FROM thread
 UNION ALL SELECT 'row', NULL, id, NULL, space, data, needs FROM chosen
 UNION ALL SELECT 'write', task, id, index, space, data, needs FROM written
-UNION ALL SELECT 'item', n.name, NULL, NULL, NULL, i.data, n.needs
-FROM needed n JOIN lg_items i ON i.thread = %(thread)s AND i.name = n.name
+UNION ALL SELECT 'item', name, NULL, NULL, NULL, data, needs
+FROM lg_items WHERE thread = %(thread)s AND name = ANY (ARRAY (SELECT name FROM needed))
 """
 )
 
