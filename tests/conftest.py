@@ -1,4 +1,7 @@
-"""What all tests stand on: servers of their own in a place of their own, and nothing left of them."""
+"""What all tests stand on: servers of their own in a place of their own, and nothing left of them.
+
+One server of each kind serves all tests. A test that needs more, or has to see it start, starts its own.
+"""
 
 import os
 import shutil
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from learning import services
 from learning.services.choice import KINDS, SWITCH
 from learning.services.guard import programs
 from learning.services.workspace import PREFIX
@@ -30,3 +34,45 @@ def own_servers(tmp_path_factory):
     left = [*programs(place), *place.glob(f"{PREFIX}*")]
     shutil.rmtree(place, ignore_errors=True)
     assert left == []
+
+
+@pytest.fixture(scope="session")
+def _redis():
+    with services.redis(replicas=1) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _cluster():
+    with services.redis_cluster(node_timeout=500) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _postgres():
+    with services.postgres(archive=True) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(_redis):
+    """A Redis with a replica, whole again and empty."""
+    _redis.heal()
+    _redis.client().flushall()
+    return _redis
+
+
+@pytest.fixture
+def cluster(_cluster):
+    """A cluster of 3 masters and 3 replicas with a node timeout of 500 ms, whole again and empty."""
+    _cluster.heal()
+    with _cluster.client() as client:
+        client.flushall()
+    return _cluster
+
+
+@pytest.fixture
+def postgres(_postgres):
+    """A PostgreSQL that archives, whole again."""
+    _postgres.heal()
+    return _postgres

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from .errors import Unreadable
 from .records import Record
 
-SHORTEST, LONGEST = 4, 64
-ENDS = 32
-"""A run ends at a name whose first byte is below this, of 256: so it has 4 and about 8 more."""
+SHORTEST, LONGEST = 3, 64
+ENDS = 80
+"""A run ends at a name whose first byte is below this, of 256: with 3 names, and about 2 more."""
 
 
 def twist(

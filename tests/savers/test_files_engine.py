@@ -1,0 +1,760 @@
+"""Threads in files: they mean what threads in memory mean, and survive kills, power cuts, damage and a full disk."""
+
+import asyncio
+import builtins
+import errno
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from io import FileIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from langgraph.checkpoint.conformance import validate
+from langgraph.checkpoint.conformance.initializer import checkpointer_test
+
+from learning.savers.engines import files, memory
+from learning.savers.engines.files import FilesEngine
+from learning.savers.engines.memory import MemoryEngine, Shelf
+from learning.savers.errors import SaverError, Unreadable
+from learning.savers.records import Batch, Drop, Get, Place, Put, PutWrites, Read, Record, Remove, Request, Scan
+from learning.savers.saver import Saver
+
+OWNERS = [b"owner--A", b"owner--B"]
+THREADS = [owner + bytes([number]) * 12 for owner in OWNERS for number in range(2)]
+THREAD = THREADS[0]
+SPACE = b"space--0"
+IDS = [f"1f0{number:02}" for number in range(30)]
+
+
+# --- requests by chance -----------------------------------------------------------------------------------------------
+
+
+def item(number: int) -> tuple[bytes, Record]:
+    """An item whose name says all of its content, as those of a saver do. Half of them need another."""
+    name = number.to_bytes(16)
+    data = random.Random(number).randbytes(number * 37 % 900)
+    return name, Record(data, (item(number // 2)[0],) if number % 2 and number > 1 else ())
+
+
+def some_items(chance: random.Random) -> dict[bytes, Record]:
+    numbers = [chance.randrange(60) for _ in range(chance.randrange(4))]
+    return dict(item(number) for number in [*numbers, *(number // 2 for number in numbers)])
+
+
+def request(chance: random.Random, threads: list[bytes], epochs: dict[bytes, int], ttl: bool) -> Request:
+    """Any request, with the epochs that a saver would know."""
+    thread = chance.choice(threads)
+    places = [Place(thread, chance.choice([SPACE, b"space--1"]), chance.choice(IDS)) for _ in range(4)]
+    items = some_items(chance)
+    common = {
+        "place": places[0],
+        "items": items,
+        "name": b"name of " + thread,
+        "epoch": chance.choice([None, epochs.get(thread), epochs.get(thread), 77]),
+        "new_epoch": chance.randrange(100, 2**48),
+        "lineage": chance.choice([None, None, chance.choice(IDS)]),
+        "seconds": chance.choice([None, None, 5.0, 50.0]) if ttl else None,
+    }
+
+    def record() -> Record:
+        return Record(chance.randbytes(chance.randrange(300)), tuple(items))
+
+    match chance.choice(
+        ["put"] * 8 + ["writes"] * 4 + ["get", "read", "scan", "remove"] + ["drop"] * (chance.random() < 0.3)
+    ):
+        case "put":
+            extends = chance.choice([None, None, None, "", chance.choice(IDS)])
+            return Put(record=record(), extends=extends, run=chance.choice([b"", b"r" * 16]), **common)
+        case "writes":
+            tasks = [(chance.choice(["task a", "task b"]), chance.randrange(-2, 3)) for _ in range(chance.randrange(4))]
+            return PutWrites(writes={task: record() for task in tasks}, **common)
+        case "get":
+            return Get(thread, SPACE, chance.choice([None, *IDS]))
+        case "read":
+            return Read(thread, places)
+        case "scan":
+            return Scan(
+                owner=chance.choice(OWNERS),
+                thread=chance.choice([None, thread]),
+                space=chance.choice([None, SPACE]),
+                below=chance.choice([None, places[0]]),
+                before=chance.choice([None, chance.choice(IDS)]),
+                run=chance.choice([None, None, b"r" * 16]),
+                count=chance.choice([1, 3, 100]),
+            )
+        case "remove":
+            return Remove(thread, places, chance.randrange(100, 2**48))
+        case _:
+            return Drop(thread, chance.choice(IDS), 20.0 if ttl else 1e9)
+
+
+def requests(seed: int, count: int, *, threads: list[bytes] = THREADS, ttl: bool = False) -> list[Request]:
+    """A sequence in which each request knows what a saver would know by then."""
+    chance = random.Random(seed)
+    epochs: dict[bytes, int] = {}
+    engine = MemoryEngine()
+    made = []
+    for _ in range(count):
+        made.append(request(chance, threads, epochs, ttl))
+        answer = engine.perform(made[-1])
+        if isinstance(made[-1], Put | PutWrites) and answer.kind == "stored":
+            epochs[made[-1].place.thread] = answer.epoch
+    return made
+
+
+# --- comparing with memory --------------------------------------------------------------------------------------------
+
+
+def plain(answer: object) -> object:
+    """An answer without what is no difference. (Memory remembers that a thread was refused, as one of epoch 0.)"""
+    if isinstance(answer, Batch):
+        return replace(answer, rows=tuple(answer.rows), epoch=answer.epoch or None)
+    return answer
+
+
+def shelf_of(engine: FilesEngine | MemoryEngine, thread: bytes) -> Shelf | None:
+    """All that an engine knows of a thread."""
+    if isinstance(engine, MemoryEngine):
+        shelf = engine._shelf(thread)
+    else:
+        with engine._log(thread).reading() as shelf:
+            pass
+    if shelf is None or not (shelf.name or shelf.horizon):
+        return None
+    order = {space: list(ids) for space, ids in shelf.order.items() if ids}
+    return replace(
+        shelf,
+        order=order,
+        rows=dict(shelf.rows),
+        items=dict(shelf.items),
+        writes={p: dict(w) for p, w in shelf.writes.items()},
+    )
+
+
+def state(engine: FilesEngine | MemoryEngine) -> list[Shelf | None]:
+    return [shelf_of(engine, thread) for thread in THREADS]
+
+
+def states(sequence: list[Request]) -> list[list[Shelf | None]]:
+    """What there is before the first request and after each."""
+    engine = MemoryEngine()
+    found = [state(engine)]
+    for each in sequence:
+        engine.perform(each)
+        found.append(state(engine))
+    return found
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless it is set."""
+    now = SimpleNamespace(now=1_000_000.0)
+    for module in (files, memory):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now.now))
+    return now
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_answers_are_those_of_memory(tmp_path, clock, monkeypatch, seed):
+    monkeypatch.setattr(files, "SMALL", 2000)
+    chance = random.Random(seed)
+    model, engines = MemoryEngine(), [FilesEngine(tmp_path, cached=cached) for cached in (1, 3)]
+    for each in requests(seed, 400, ttl=True):
+        clock.now += chance.choice([0, 0, 1, 10])
+        if chance.random() < 0.05:
+            engines[chance.randrange(2)] = FilesEngine(tmp_path, cached=2)
+        assert plain(chance.choice(engines).perform(each)) == plain(model.perform(each)), each
+        if chance.random() < 0.1:
+            assert state(chance.choice(engines)) == state(model)
+    assert state(FilesEngine(tmp_path)) == state(model)
+
+
+def put(number: int, *, thread: bytes = THREAD, size: int = 500, **more) -> Put:
+    """The checkpoint with this number, whose item and record say which they are."""
+    name = number.to_bytes(16)
+    data = random.Random(number).randbytes(size)
+    values = {"name": b"a thread", "epoch": None, "new_epoch": 5} | more
+    return Put(Place(thread, SPACE, f"{number:08}"), Record(data[:40], (name,)), {name: Record(data)}, **values)
+
+
+def numbers(engine: FilesEngine, thread: bytes = THREAD, size: int = 500) -> list[int]:
+    """The numbers of all checkpoints there are, each of which is found whole."""
+    rows = engine.perform(Scan(owner=thread[:8], thread=thread, count=10**6))
+    batch = engine.perform(Read(thread, [row.place for row in rows]))
+    for row in batch.rows:
+        wanted = put(int(row.place.id), thread=thread, size=size)
+        assert (row.record, batch.items[row.record.needs[0]]) == (wanted.record, *wanted.items.values())
+    return [int(row.place.id) for row in reversed(batch.rows)]
+
+
+def log_of(folder: Path, thread: bytes = THREAD) -> Path:
+    return folder / thread.hex()[-2:] / f"{thread.hex()}.log"
+
+
+def test_what_is_there_again_is_not_stored_twice(tmp_path):
+    engine = FilesEngine(tmp_path)
+    engine.perform(put(1))
+    before = log_of(tmp_path).stat().st_size
+    engine.perform(replace(put(2), items=put(1).items))
+    assert log_of(tmp_path).stat().st_size - before < 200
+
+
+def test_superseded_bytes_do_not_stay(tmp_path):
+    engine = FilesEngine(tmp_path)
+    for number in range(400):
+        engine.perform(replace(put(1), record=Record(bytes([number % 256]) * 1000), items={}))
+    assert log_of(tmp_path).stat().st_size < 3 * files.SMALL
+
+
+def test_removed_bytes_do_not_stay(tmp_path):
+    engine = FilesEngine(tmp_path)
+    for number in (1, 2):
+        engine.perform(put(number))
+    assert engine.perform(Remove(THREAD, [put(1).place], 6)) == 1
+    left = log_of(tmp_path).read_bytes()
+    assert put(1).record.data not in left and put(2).record.data in left
+    engine.perform(Drop(THREAD, "5", 60.0))
+    assert log_of(tmp_path).stat().st_size < 100
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [log_of(tmp_path).name]
+
+
+def test_expired_threads_and_refused_ones_leave_no_file(tmp_path, clock):
+    engine = FilesEngine(tmp_path)
+    engine.perform(put(1, seconds=10.0))
+    clock.now += 11
+    assert numbers(engine) == [] and log_of(tmp_path).exists()
+    assert engine.perform(put(2, epoch=5)).kind == "stale"
+    assert not log_of(tmp_path).exists()
+    assert engine.perform(put(2, epoch=5)).kind == "stale"
+    assert engine.perform(Remove(THREAD, [put(1).place], 6)) == 0
+    assert not log_of(tmp_path).exists()
+
+
+def test_only_what_is_new_is_read(tmp_path, monkeypatch):
+    one, other = FilesEngine(tmp_path), FilesEngine(tmp_path)
+    for number in range(50):
+        one.perform(put(number))
+    assert len(numbers(other)) == 50
+    sizes = []
+    monkeypatch.setattr(files, "_lay", lambda shelf, body, lay=files._lay: (sizes.append(len(body)), lay(shelf, body)))
+    one.perform(put(50))
+    assert len(numbers(other)) == 51 and len(sizes) == 1
+    assert len(numbers(one)) == 51 and len(sizes) == 1
+    one.perform(Remove(THREAD, [put(0).place], 6))
+    assert len(numbers(other)) == 50 and len(sizes) == 2
+
+
+def test_threads_are_forgotten_in_turn(tmp_path):
+    engine = FilesEngine(tmp_path, cached=3)
+    threads = [OWNERS[0] + bytes(12 - 1) + bytes([number]) for number in range(9)]
+    for thread in threads:
+        engine.perform(put(1, thread=thread))
+    assert list(engine._logs) == threads[-3:]
+    assert len(engine.perform(Scan(owner=OWNERS[0], count=5))) == 5
+    assert len(engine.perform(Scan(owner=OWNERS[0]))) == 9
+    assert set(engine._logs) == set(threads[-3:])
+    engine.close()
+    assert numbers(engine, threads[0]) == [1]
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------
+
+WORKER = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_files_engine import *
+"""
+
+
+def worker(code: str, *arguments: object) -> subprocess.Popen:
+    """Another process that runs code with the names of this module."""
+    program = WORKER.format(tests=str(Path(__file__).parent)) + code
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def killed_at_random(folder: Path, rounds: int, seed: int = 1) -> int:
+    """Kill a process that stores, again and again, and compare what it leaves with what it was told is stored."""
+    sequence = requests(seed, 40 * rounds + 2000)
+    wanted = states(sequence)
+    chance = random.Random(seed)
+    done = 0
+    for _ in range(rounds):
+        process = worker(
+            """
+engine = FilesEngine(Path(sys.argv[1]))
+sequence = requests(int(sys.argv[2]), int(sys.argv[3]))
+print("ready", flush=True)
+for number in range(int(sys.argv[4]), len(sequence)):
+    engine.perform(sequence[number])
+    print(number + 1, flush=True)
+""",
+            folder, seed, len(sequence), done,
+        )  # fmt: skip
+        process.stdout.readline()
+        time.sleep(chance.uniform(0, 0.02))
+        process.kill()
+        done = max([done, *map(int, process.stdout.read().split())])
+        process.wait()
+        process.stdout.close()
+        found = state(FilesEngine(folder))
+        assert found in wanted[done : done + 2]
+        assert found == state(FilesEngine(folder))
+        assert done < len(sequence) - 1000
+    return done
+
+
+def test_killed_at_random(tmp_path):
+    assert killed_at_random(tmp_path, 30) > 60
+
+
+# --- power cuts -------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Disk:
+    """What the module asks of the system: it is done, and noted what of it a power cut would leave.
+
+    A file has what it had when it was synced last, and perhaps some sectors of what was written since. A folder has the
+    names it had when it was synced last, and perhaps the first of the changes since.
+    """
+
+    def __init__(self, root: Path, *, forgets: str = "", after=lambda: None):
+        self.root = root
+        self.forgets = forgets
+        """Which kind of sync has no effect."""
+        self.after = after
+        """Called after every event."""
+        self.dead = False
+        self.versions: dict[int, list[bytes]] = {}
+        """Of each file, by a number of our own: what it had when it was synced last, and after each change since."""
+        self.names: dict[Path, list[dict[str, int | None]]] = {root: [{}]}
+        """Of each folder: the same. A name stands for the number of a file, or for None if it is a folder."""
+        self.numbers: dict[int, int] = {}
+        """From inode to number, for files that are open."""
+
+    def __getattr__(self, name: str):
+        return getattr(os, name)
+
+    def open(self, path, mode="r", **more):
+        path = Path(path)
+        if isinstance(path, Path) and mode in ("a+b", "wb"):
+            self._alive()
+            there = self.names[path.parent][-1].get(path.name)
+            file = builtins.open(path, mode, **more)
+            number = len(self.versions) if there is None else there
+            self.numbers[os.fstat(file.fileno()).st_ino] = number
+            if there is None:
+                self.versions[number] = [b""]
+                self._named(path.parent, {path.name: number})
+            elif mode == "wb":
+                self._changed(number, b"")
+            return file
+        return builtins.open(path, mode, **more)
+
+    def write(self, fd, data):
+        self._alive()
+        if len(data) > 200 and random.random() < 0.3:
+            data = data[: len(data) // 2]
+        count = os.write(fd, data)
+        self._changed(self._number(fd), self.versions[self._number(fd)][-1] + bytes(data[:count]))
+        return count
+
+    def ftruncate(self, fd, size):
+        self._alive()
+        os.ftruncate(fd, size)
+        self._changed(self._number(fd), self.versions[self._number(fd)][-1][:size])
+
+    def fsync(self, fd):
+        self._alive()
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if path in self.names:
+            kind, kept = ("root" if path == self.root else "subfolder"), self.names[path]
+        elif path.is_dir():
+            return
+        else:
+            kind, kept = path.suffix, self.versions[self._number(fd)]
+        if kind != self.forgets:
+            del kept[:-1]
+        self.after()
+
+    def replace(self, old, new):
+        self._alive()
+        os.replace(old, new)
+        self._named(new.parent, {new.name: self.names[new.parent][-1][old.name]}, gone=old.name)
+
+    def unlink(self, path):
+        self._alive()
+        os.unlink(path)
+        self._named(path.parent, {}, gone=path.name)
+
+    def mkdir(self, path):
+        self._alive()
+        os.mkdir(path)
+        self.names[path] = [{}]
+        self._named(path.parent, {path.name: None})
+
+    def _alive(self):
+        if self.dead:
+            raise Killed
+
+    def _number(self, fd):
+        return self.numbers[os.fstat(fd).st_ino]
+
+    def _named(self, folder, more, gone=None):
+        before = {name: number for name, number in self.names[folder][-1].items() if name != gone}
+        self.names[folder].append(before | more)
+        self.after()
+
+    def _changed(self, number, data):
+        self.versions[number].append(data)
+        self.after()
+
+    def leave(self, target: Path, chance: random.Random | None = None) -> None:
+        """Make in an empty folder what a power cut would leave now: the least, or more by chance."""
+        self._leave(self.root, target, chance)
+
+    def _leave(self, folder, target, chance):
+        target.mkdir()
+        versions = self.names[folder]
+        for name, number in (chance.choice(versions) if chance else versions[0]).items():
+            if number is None:
+                self._leave(folder / name, target / name, chance)
+            else:
+                (target / name).write_bytes(self._left(self.versions[number], chance))
+
+    @staticmethod
+    def _left(versions, chance):
+        if not chance or len(versions) == 1:
+            return versions[0]
+        old, new = versions[0], chance.choice(versions)
+        sector = 64  # so small that even our small frames are torn
+        parts = [
+            chance.choice([old[at : at + sector].ljust(sector, b"\0"), new[at : at + sector]])
+            for at in range(0, len(new), sector)
+        ]
+        return b"".join(parts)[: len(new)]
+
+
+def with_power_cuts(tmp_path: Path, monkeypatch, seed: int, forgets: str = "", count: int = 60) -> int:
+    """Perform requests, kill the process at some of them, and cut the power at each moment; return how often."""
+    chance = random.Random(seed)
+    random.seed(seed)
+    sequence = requests(seed, count, threads=THREADS[:2])
+    wanted = states(sequence)
+    root = tmp_path / "root"
+    root.mkdir()
+    cuts = done = 0
+
+    def cut() -> None:
+        nonlocal cuts
+        for how in (None, chance):
+            cuts += 1
+            target = tmp_path / f"cut {cuts}"
+            disk.leave(target, how)
+            with monkeypatch.context() as patch:
+                patch.setattr(files, "os", os)
+                patch.setattr(files, "open", builtins.open)
+                engine = FilesEngine(target)
+                assert state(engine) in wanted[done : done + 2]
+                engine.perform(sequence[done])
+                assert state(engine) == wanted[done + 1] == state(FilesEngine(target))
+        if chance.random() < 0.05:
+            disk.dead = True
+            raise Killed
+
+    disk = Disk(root, forgets=forgets, after=cut)
+    monkeypatch.setattr(files, "os", disk)
+    monkeypatch.setattr(files, "open", disk.open, raising=False)
+    engine = FilesEngine(root)
+    while done < count:
+        try:
+            engine.perform(sequence[done])
+            done += 1
+        except Killed:
+            disk.dead = False
+            engine = FilesEngine(root)
+    return cuts
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_power_cuts(tmp_path, clock, monkeypatch, seed):
+    monkeypatch.setattr(files, "SMALL", 2000)
+    assert with_power_cuts(tmp_path, monkeypatch, seed) > 200
+
+
+@pytest.mark.parametrize("forgets", [".log", ".new", "subfolder", "root"])
+def test_power_cuts_are_seen_where_a_sync_is_left_out(tmp_path, clock, monkeypatch, forgets):
+    with pytest.raises((AssertionError, Unreadable)):
+        with_power_cuts(tmp_path, monkeypatch, 1, forgets)
+
+
+def test_power_cuts_are_seen_where_a_writer_trusts_what_another_has_left(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(files._Log, "_durable", property(lambda log: True, lambda log, value: None), raising=False)
+    with pytest.raises((AssertionError, Unreadable)):
+        for seed in range(20):
+            (tmp_path / str(seed)).mkdir()
+            with_power_cuts(tmp_path / str(seed), monkeypatch, seed)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log of four frames, and where the last begins."""
+    engine = FilesEngine(tmp_path)
+    for number in range(3):
+        engine.perform(put(number, size=60))
+    begin = log_of(tmp_path).stat().st_size
+    engine.perform(put(3, size=60))
+    return SimpleNamespace(folder=tmp_path, path=log_of(tmp_path), data=log_of(tmp_path).read_bytes(), begin=begin)
+
+
+def test_a_torn_frame_is_ignored_and_cut_off(log):
+    warm = FilesEngine(log.folder)
+    for end in range(log.begin, len(log.data)):
+        for tail in (b"", bytes(50), files.MARK * 9):
+            log.path.write_bytes(log.data[:end] + tail)
+            assert numbers(warm, size=60) == numbers(FilesEngine(log.folder), size=60) == [0, 1, 2]
+        assert FilesEngine(log.folder).perform(put(4, size=60)).kind == "stored"
+        assert numbers(warm, size=60) == numbers(FilesEngine(log.folder), size=60) == [0, 1, 2, 4]
+
+
+def test_a_changed_byte_before_the_last_frame_is_told(log):
+    for at in range(log.begin):
+        for bit in (0, 7):
+            data = bytearray(log.data)
+            data[at] ^= 1 << bit
+            log.path.write_bytes(data)
+            for each in (Get(THREAD, SPACE, None), put(9, size=60), Remove(THREAD, [], 9), Scan(owner=THREAD[:8])):
+                with pytest.raises(Unreadable, match=log.path.name):
+                    FilesEngine(log.folder).perform(each)
+            assert log.path.read_bytes() == data
+
+
+def test_a_file_that_is_cut_before_its_first_frame_ends_is_told(log):
+    for end in range(1, 60):
+        log.path.write_bytes(log.data[:end])
+        with pytest.raises(Unreadable, match=log.path.name):
+            FilesEngine(log.folder).perform(Get(THREAD, SPACE, None))
+
+
+def test_a_damaged_thread_can_be_dropped(log):
+    log.path.write_bytes(b"?" + log.data[1:])
+    FilesEngine(log.folder).perform(Drop(THREAD, "", 60.0))
+    assert numbers(FilesEngine(log.folder)) == []
+
+
+def test_a_file_that_was_restored_is_read_anew(log):
+    engine = FilesEngine(log.folder)
+    assert numbers(engine, size=60) == [0, 1, 2, 3]
+    log.path.write_bytes(log.data[: log.begin])
+    assert numbers(engine, size=60) == [0, 1, 2]
+    engine.perform(put(5, size=60))
+    log.path.unlink()
+    assert numbers(engine, size=60) == []
+    log.path.write_bytes(log.data)
+    assert numbers(engine, size=60) == [0, 1, 2, 3]
+
+
+# --- a full disk, and a broken one ------------------------------------------------------------------------------------
+
+
+class Broken:
+    """Calls of the system, of which one fails; a write that fails has written a part."""
+
+    def __init__(self, fails: int, code: int):
+        self.left = fails
+        self.code = code
+
+    def __getattr__(self, name: str):
+        real = getattr(os, name)
+        if name not in ("write", "fsync", "replace", "ftruncate"):
+            return real
+
+        def call(*arguments):
+            self.left -= 1
+            if self.left == 0:
+                if name == "write":
+                    os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                raise OSError(self.code, os.strerror(self.code))
+            return real(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_each_call_of_the_system_may_fail(tmp_path, clock, monkeypatch, code):
+    monkeypatch.setattr(files, "SMALL", 2000)
+    sequence = requests(3, 150, threads=THREADS[:2])
+    wanted = states(sequence)
+    engine, other = FilesEngine(tmp_path), FilesEngine(tmp_path)
+    failed = 0
+    for number, each in enumerate(sequence):
+        for fails in range(1, 20):
+            with monkeypatch.context() as patch:
+                patch.setattr(files, "os", Broken(fails, code))
+                if fails % 2:  # what another process sees of a frame that is not on disk, and will not be
+                    real = files._sync
+                    patch.setattr(files, "_sync", lambda file, real=real: (state(other), real(file)))
+                try:
+                    engine.perform(each)
+                    break
+                except SaverError as error:
+                    failed += 1
+                    assert type(error) is SaverError and str(tmp_path) in str(error)
+                    assert ("The disk is full" in str(error)) == (code == errno.ENOSPC)
+            assert state(engine) == state(other) == state(FilesEngine(tmp_path))
+            assert state(engine) in wanted[number : number + 2]
+        assert state(engine) == state(other) == wanted[number + 1]
+    assert failed > 200
+
+
+def test_files_may_not_grow(tmp_path):
+    """The kernel's own limit for a file: a write that goes beyond is cut short, and the next one fails."""
+    process = worker(
+        """
+import resource
+engine = FilesEngine(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1))
+stored = 0
+try:
+    while True:
+        engine.perform(put(stored))
+        stored += 1
+except SaverError as error:
+    assert type(error) is SaverError and "The disk is full" in str(error)
+assert stored > 50 and numbers(engine) == numbers(FilesEngine(Path(sys.argv[1]))) == list(range(stored))
+assert engine.perform(put(0, thread=THREADS[1])).kind == "stored"
+resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+engine.perform(put(stored))
+print(stored)
+""",
+        tmp_path,
+    )
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert numbers(FilesEngine(tmp_path)) == list(range(int(printed) + 1))
+
+
+def test_a_full_file_system(tmp_path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(tmp_path)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("Only root may mount a small file system.")
+    try:
+        engine, stored = FilesEngine(tmp_path), 0
+        with pytest.raises(SaverError, match="The disk is full"):
+            while True:
+                engine.perform(put(stored))
+                stored += 1
+        assert stored > 50 and numbers(engine) == numbers(FilesEngine(tmp_path)) == list(range(stored))
+        with pytest.raises(SaverError, match="The disk is full"):
+            engine.perform(Remove(THREAD, [put(0).place], 6))  # it needs room for the new file
+        assert numbers(engine) == list(range(stored))
+        assert not list(tmp_path.rglob("*.new"))
+        engine.perform(Drop(THREAD, "", 60.0)) if os.statvfs(tmp_path).f_bavail else None
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    engine = FilesEngine(tmp_path / "file" / "folder")
+    for call in (engine.setup, lambda: engine.perform(put(1))):
+        with pytest.raises(SaverError, match="The disk does not do as it is told: Not a directory"):
+            call()
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+STORE = """
+engine, first = FilesEngine(Path(sys.argv[1])), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.read(0)
+for number in range(first, first + 300):
+    assert engine.perform(put(number)).kind == "stored"
+    if number % 10 == 9:
+        assert engine.perform(Remove(THREAD, [put(number - 5).place], number)) == 1
+    if number % 50 == 49:
+        time.sleep(0.01)
+"""
+
+
+def test_processes_that_store_in_one_thread_at_once(tmp_path):
+    processes = [worker(STORE, tmp_path, first) for first in (0, 1000, 2000)]
+    engine = FilesEngine(tmp_path)
+    seen: set[int] = set()
+    while any(process.poll() is None for process in processes):
+        now = set(numbers(engine))
+        assert {number for number in seen - now if number % 10 != 4} == set()
+        seen = now
+    for process in processes:
+        process.stdout.close()
+        assert process.wait() == 0
+    wanted = [first + number for first in (0, 1000, 2000) for number in range(300) if number % 10 != 4]
+    assert numbers(engine) == numbers(FilesEngine(tmp_path)) == wanted
+
+
+def test_processes_that_make_and_drop_one_thread_at_once(tmp_path):
+    """Files that come and go do not cost an answer: what is stored after the last drop is there."""
+    code = """
+engine, first = FilesEngine(Path(sys.argv[1])), int(sys.argv[2])
+for number in range(first, first + 200):
+    engine.perform(put(number, seconds=0.001))
+    engine.perform(put(number, epoch=1))
+    if number % 20 == 0:
+        engine.perform(Drop(THREAD, "", 0.001))
+time.sleep(0.1)
+assert engine.perform(put(first + 999)).kind == "stored"
+"""
+    processes = [worker(code, tmp_path, first) for first in (0, 1000, 2000)]
+    for process in processes:
+        process.stdout.close()
+        assert process.wait() == 0
+    assert 2999 in numbers(FilesEngine(tmp_path)) or 1999 in numbers(FilesEngine(tmp_path))
+
+
+def test_threads_that_use_one_engine_at_once(tmp_path):
+    engine = FilesEngine(tmp_path, cached=1)
+    failures: list[BaseException] = []
+
+    def store(first: int) -> None:
+        try:
+            for number in range(first, first + 100):
+                engine.perform(put(number))
+                engine.perform(put(number, thread=THREADS[1]))
+                engine.perform(Get(THREAD, SPACE, None))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=store, args=(first,)) for first in (0, 1000, 2000, 3000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(numbers(engine)) == len(numbers(engine, THREADS[1])) == 400
+
+
+# --- LangGraph --------------------------------------------------------------------------------------------------------
+
+
+def test_the_official_suite(tmp_path, capsys):
+    @checkpointer_test(name="files")
+    async def savers():
+        async with Saver(FilesEngine(tmp_path / str(random.random()))) as saver:
+            yield saver
+
+    report = asyncio.run(validate(savers))
+    report.print_report()
+    assert "FULL" in capsys.readouterr().out
