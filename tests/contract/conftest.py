@@ -1,6 +1,7 @@
 """Each engine, empty, for each test of the contract."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 from learning.savers import Saver, open_saver
 from learning.savers.engines.memory import MemoryEngine
 
-ENGINES = ["memory", "postgres"]
+ENGINES = ["memory", "postgres", "redis", "cluster"]
 
 
 @dataclass
 class Storage:
     """A storage that is empty at first, and that any number of savers may open."""
 
+    kind: str
     url: str
+    server: Any = None
     memory: MemoryEngine | None = None
     opened: list[Saver] = field(default_factory=list)
 
@@ -28,11 +31,45 @@ class Storage:
         self.opened.append(saver)
         return saver
 
+    def items(self) -> int:
+        """How many items are stored, of all threads."""
+        match self.kind:
+            case "memory":
+                return sum(len(shelf.items) for shelf in self.memory._shelves.values())
+            case "postgres":
+                with psycopg.connect(self.url) as connection:
+                    return connection.execute("SELECT count(*) FROM lg_items").fetchone()[0]
+            case "redis" | "cluster":
+                client = self.server.client()
+                return sum(client.hlen(key) for key in client.scan_iter("lg:*:items"))
+        raise AssertionError(self.kind)
+
+    def dump(self) -> bytes:
+        """All that is stored, as bytes."""
+        match self.kind:
+            case "memory":
+                return repr(self.memory._shelves).encode()
+            case "postgres":
+                tables = ("lg_threads", "lg_checkpoints", "lg_items", "lg_writes")
+                with psycopg.connect(self.url) as connection:
+                    return repr([connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]).encode()
+            case "redis" | "cluster":
+                client = self.server.client()
+                return b"".join(client.dump(key) for key in client.scan_iter("*"))
+        raise AssertionError(self.kind)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until something has happened that time brings."""
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
 
 @pytest.fixture(params=ENGINES)
 def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
     """A storage of each kind."""
-    storage = Storage(*_place(request))
+    storage = _empty(request, request.param)
     yield storage
     for saver in storage.opened:
         saver.close()
@@ -44,17 +81,16 @@ def saver(storage: Storage) -> Saver:
     return storage.open()
 
 
-def _place(request: pytest.FixtureRequest) -> tuple[str, MemoryEngine | None]:
-    match request.param:
+def _empty(request: pytest.FixtureRequest, kind: str) -> Storage:
+    match kind:
         case "memory":
-            return "memory://", MemoryEngine()
-        case "postgres":
-            url = request.getfixturevalue("postgres").url
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("DROP TABLE IF EXISTS lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
-            return url, None
+            return Storage(kind, "memory://", memory=MemoryEngine())
         case "files":
-            return f"file://{request.getfixturevalue('tmp_path')}", None
-        case "redis" | "cluster" as name:
-            return request.getfixturevalue(name).url, None
-    raise AssertionError(request.param)
+            return Storage(kind, request.getfixturevalue("tmp_path").as_uri())
+    server = request.getfixturevalue(kind)
+    if kind == "postgres":
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("DROP TABLE IF EXISTS lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
+    return Storage(
+        kind, f"redis+cluster://{server.url.partition('://')[2]}" if kind == "cluster" else server.url, server
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from . import extended
 from .cases import CASES
 
 
@@ -60,3 +61,8 @@ def test_a_case_holds(storage, case, through: str):
                 case(Async(saver, runner))
             finally:
                 runner.run(saver.aclose())
+
+
+@pytest.mark.parametrize("case", extended.CASES, ids=lambda case: case.__name__)
+def test_an_extended_case_holds(storage, case):
+    case(storage)

@@ -2,13 +2,13 @@
 
 import asyncio
 import hashlib
+import os
 import random
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from learning import services
 from learning.savers.engines.memory import MemoryEngine
 from learning.savers.engines.redis import RedisEngine
 from learning.savers.errors import SaverError, Unavailable
@@ -22,10 +22,9 @@ RUNS = [b"", b"r" * 16]
 MOST = [Put, Put, Put, PutWrites, PutWrites, Get, Read, Scan, Scan]
 
 
-@pytest.fixture(scope="module", params=[services.redis, services.redis_cluster], ids=["alone", "cluster"])
+@pytest.fixture(params=["redis", "cluster"])
 def server(request):
-    with request.param() as server:
-        yield server
+    return request.getfixturevalue(request.param)
 
 
 class Requests:
@@ -111,7 +110,7 @@ def plain(answer):
 
 
 def test_it_answers_as_memory_does(server):
-    memory, engine = MemoryEngine(), RedisEngine(server.url, prefix="lg-same")
+    memory, engine = MemoryEngine(), RedisEngine(server.url)
     requests = Requests(1, memory)
     for number in range(1500):
         request = requests.next()
@@ -120,7 +119,7 @@ def test_it_answers_as_memory_does(server):
 
 
 def test_async_answers_the_same_under_one_loop_after_the_other(server):
-    memory, engine = MemoryEngine(), RedisEngine(server.url, prefix="lg-async")
+    memory, engine = MemoryEngine(), RedisEngine(server.url)
     requests = Requests(2, memory)
 
     async def steps():
@@ -131,3 +130,124 @@ def test_async_answers_the_same_under_one_loop_after_the_other(server):
     for _ in range(5):
         asyncio.run(steps())
     asyncio.run(engine.aclose())
+
+
+def test_a_request_is_one_call(redis):
+    engine, thread = RedisEngine(redis.url, durable=1), os.urandom(20)
+    put = numbered(thread, 1)
+    place, name = put.place, put.name
+    requests = [
+        put,
+        PutWrites(place, {("t", 0): put.record}, {}, name, None, 1),
+        Get(thread, bytes(8), None),
+        Read(thread, [place]),
+        Scan(thread[:8], thread),
+        Remove(thread, [place], 2),
+        Drop(thread, "", 1),
+    ]
+    for request in requests:  # now the server has the scripts
+        engine.perform(request)
+    for request in requests:
+        redis.client().config_resetstat()
+        engine.perform(request)
+        calls = {name: redis.client().info("commandstats").get(f"cmdstat_{name}", {}) for name in ("evalsha", "eval")}
+        assert (calls["evalsha"]["calls"], calls["eval"]) == (1, {}), request
+    engine.close()
+
+
+def test_a_thread_expires_as_a_whole(redis):
+    engine, thread, client = RedisEngine(redis.url), os.urandom(20), redis.client()
+    put = numbered(thread, 1)
+    writes = PutWrites(put.place, {("t", 0): put.record}, {}, put.name, None, 1, seconds=50)
+    for request, expire in [(put, False), (writes, True), (replace(put, seconds=70), True), (put, False)]:
+        engine.perform(request)
+        ends = {client.execute_command("PEXPIRETIME", key) for key in client.scan_iter()}
+        assert len(ends) == 1
+        assert (ends != {-1}) == expire
+    engine.perform(Drop(thread, "x", 50))
+    assert client.keys() == [f"lg:{{{thread.hex()}}}:about".encode()]
+    assert 0 < client.pttl(client.keys()[0]) <= 50_000
+    engine.close()
+
+
+def test_with_memory_full_a_put_changes_nothing_and_deletion_works(redis):
+    engine, thread = RedisEngine(redis.url), os.urandom(20)
+    for number in range(3):
+        engine.perform(numbered(thread, number))
+    before = engine.perform(Scan(thread[:8], thread))
+    redis.fill_memory()
+    for put in (numbered(thread, 4), numbered(os.urandom(20), 4)):
+        with pytest.raises(SaverError, match="memory") as raised:
+            engine.perform(put)
+        assert not raised.value.retry_is_safe
+    assert engine.perform(Scan(thread[:8], thread)) == before
+    assert len(redis.client().keys()) == 5
+    assert engine.perform(Remove(thread, [before[0].place], 2)) == 1
+    engine.perform(Drop(thread, "x", 50))
+    assert len(redis.client().keys()) == 1
+    engine.close()
+
+
+def test_an_item_that_a_failover_lost_is_asked_for_again(redis):
+    engine, thread = RedisEngine(redis.url), os.urandom(20)
+    put = numbered(thread, 1)
+    epoch = engine.perform(put).epoch
+    known = replace(put, items={}, epoch=epoch)
+    assert engine.perform(known).kind == "stored"
+    redis.client().delete(f"lg:{{{thread.hex()}}}:items")
+    assert engine.perform(known).kind == "stale"
+    engine.close()
+
+
+def test_who_does_not_answer_is_unavailable_and_named(redis):
+    engine = RedisEngine(redis.url, timeout=0.2)
+    redis.node.pause()
+    for perform in (engine.perform, lambda request: asyncio.run(engine.aperform(request))):
+        with pytest.raises(Unavailable, match=f"127.0.0.1:{redis.node.port}"):
+            perform(Get(bytes(20), bytes(8), None))
+    redis.node.resume()
+    assert engine.perform(Get(bytes(20), bytes(8), None)).rows == ()
+    engine.close()
+
+
+def test_a_write_that_no_replica_has_is_not_called_stored(redis):
+    engine = RedisEngine(redis.url, durable=1, timeout=0.4)
+    assert engine.perform(numbered(bytes(20), 1)).kind == "stored"
+    redis.replicas[0].pause()
+    with pytest.raises(Unavailable, match="0 of 1 replicas"):
+        engine.perform(numbered(bytes(20), 1))
+    redis.replicas[0].resume()
+    assert engine.perform(numbered(bytes(20), 1)).kind == "stored"
+    engine.close()
+
+
+def test_killing_a_master_loses_nothing_that_was_stored(cluster):
+    engine = RedisEngine(cluster.url, durable=1, timeout=2)
+    threads = [os.urandom(20) for _ in range(6)]
+    victim = cluster.master_of(f"lg:{{{threads[0].hex()}}}:about")
+
+    def work(thread):
+        stored = []
+        for number in range(400):
+            if number == 100 and thread == threads[0]:
+                victim.kill()
+            try:
+                engine.perform(numbered(thread, number))
+                stored.append(f"{number:06}")
+            except Unavailable as error:  # the new master has no replica
+                assert "0 of 1 replicas" in str(error)
+                break
+        return stored
+
+    with ThreadPoolExecutor(len(threads)) as pool:
+        stored = dict(zip(threads, pool.map(work, threads), strict=True))
+    assert 100 <= len(stored[threads[0]]) < 400
+    for thread in threads:
+        found = {row.place.id for row in engine.perform(Scan(thread[:8], thread, count=1000))}
+        assert found >= set(stored[thread])
+    engine.close()
+
+
+def numbered(thread, number):
+    name = number.to_bytes(16)
+    return Put(Place(thread, bytes(8), f"{number:06}"), Record(b"row", (name,)), {name: Record(b"item")}, b"n", None, 1)

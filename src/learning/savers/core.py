@@ -79,10 +79,10 @@ class Core:
         thread_id, ns, parent = _configured(config)
         place = self._place(thread_id, ns, checkpoint["id"])
         metadata = get_checkpoint_metadata(config, metadata)
-        inherited = yield from self._inherited(place, parent, checkpoint, new_versions)
         rest = {key: value for key, value in checkpoint.items() if key != "channel_values"}
         fenced = self._fencing and metadata.get("source") not in ("update", "fork")
         while True:
+            inherited = yield from self._inherited(place, parent, checkpoint, new_versions)
             known = self._recall.items(place.thread)
             writer = Writer(self._codec, place.thread, known.names)
             with _told(thread_id, place.id):

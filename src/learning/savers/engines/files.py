@@ -170,7 +170,7 @@ class _Log:
                     self._catch_up(file)
             except FileNotFoundError:
                 self._forget()
-            except Unreadable:  # or so it looks while a writer cuts a torn frame off: with the lock it is certain
+            except Unreadable:  # it may look so while a writer cuts a torn frame off: with the lock it is certain
                 with self._writing() as file:
                     self._catch_up(file)
             yield self._shelf if self._end else None
@@ -226,7 +226,7 @@ class _Log:
     def _take(self, data: bytes) -> None:
         if data and not self._end:
             if not data.startswith(FORMAT):
-                raise Unreadable(f"{self._path} is damaged, or was written by another version of this library")
+                raise Unreadable(f"{self._path} is damaged, or was written by another version of this library.")
             self._key, self._end, data = data[:KEY], KEY, data[KEY:]
         begin, at = self._end, 0
         while frame := _frame(self._key, begin, data, at):
@@ -238,9 +238,9 @@ class _Log:
         behind = at
         while (behind := data.find(MARK, behind + 1)) >= 0:
             if _frame(self._key, begin, data, behind):
-                raise Unreadable(f"{self._path} is damaged at byte {self._end}, and more follows: restore a copy of it")
+                raise Unreadable(f"{self._path} is damaged at byte {self._end}, and more follows. Restore a copy.")
         if self._end == KEY:
-            raise Unreadable(f"{self._path} is damaged: its first frame cannot be read")
+            raise Unreadable(f"{self._path} is damaged: its first frame cannot be read.")
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -268,8 +268,8 @@ class _Log:
     def _store(self, file: FileIO, part: Shelf) -> None:
         """Append a part of the shelf, or write a new file: for a new thread, or if half of the old one is garbage."""
         if self._end > self._enough:
-            self._enough = 2 * self._end
             whole = _packed(self._shelf)
+            self._enough = max(SMALL, 2 * len(whole))
             if 2 * len(whole) < self._end:
                 return self._rewrite(whole)
         if self._end:
@@ -278,7 +278,7 @@ class _Log:
             self._rewrite(_packed(self._shelf))
 
     def _append(self, file: int, body: bytes) -> None:
-        if not self._durable:  # who wrote it may have died before it was: what follows must not outlive it
+        if not self._durable:  # who wrote what is there may have died too soon, and what follows needs it
             _sync(file)
             self._sync_folders()
         head = _head(self._key, self._end, body)

@@ -156,10 +156,12 @@ class MemoryEngine:
     def _perform(self, request: Request) -> object:
         match request:
             case Put() | PutWrites():
-                shelf = self._shelf(request.place.thread)
-                if shelf is None:
-                    shelf = self._shelves[request.place.thread] = Shelf(request.place.thread)
-                return shelf.put(request)
+                thread = request.place.thread
+                shelf = self._shelf(thread) or Shelf(thread)
+                outcome = shelf.put(request)
+                if outcome.kind == "stored":
+                    self._shelves[thread] = shelf
+                return outcome
             case Get(thread, space, id):
                 shelf = self._shelf(thread)
                 id = id or (shelf and shelf.newest(space))

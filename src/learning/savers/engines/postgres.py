@@ -289,7 +289,7 @@ def _put(request: Put | PutWrites) -> Program[Outcome]:
     while True:
         ((kind, epoch),) = yield Statement(text, parameters, after)
         if kind == "expired":
-            yield from _drop(Drop(request.place.thread, "", 0.0))
+            yield from _clear(request.place.thread, "DELETE FROM lg_threads WHERE thread = %(thread)s", {})
         else:
             return Outcome(kind, epoch)
 
@@ -367,10 +367,16 @@ def _remove(request: Remove) -> Program[int]:
 
 
 def _drop(request: Drop) -> Program[None]:
-    parameters = {"thread": request.thread, "horizon": request.horizon.encode(), "seconds": request.seconds}
+    parameters = {"horizon": request.horizon.encode(), "seconds": request.seconds}
+    yield from _clear(request.thread, _BURY, parameters)
+
+
+def _clear(thread: bytes, first: LiteralString, parameters: dict[str, Any]) -> Program[None]:
+    """Remove all that a thread has, after a statement that locks the thread."""
+    parameters = parameters | {"thread": thread}
     tables = ("lg_checkpoints", "lg_writes", "lg_items")
-    emptied = [Statement(f"DELETE FROM {table} WHERE thread = %(thread)s", parameters) for table in tables]
-    yield Statement(emptied.pop().text, parameters, after=[Statement(_BURY, parameters), *emptied])
+    *emptied, last = [Statement(f"DELETE FROM {table} WHERE thread = %(thread)s", parameters) for table in tables]
+    yield Statement(last.text, parameters, after=[Statement(first, parameters), *emptied])
 
 
 def _split(needs: bytes) -> tuple[bytes, ...]:

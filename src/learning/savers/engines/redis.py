@@ -6,12 +6,12 @@ The keys of a thread share a hash tag, so they are on one server, and a script c
     lg:{thread}:rows      hash: the record of each checkpoint, by place
     lg:{thread}:spaces    sorted set: the places, in the order of (space, id)
     lg:{thread}:ids       sorted set: the places, in the order of (id, space)
-    lg:{thread}:items     hash: items, by name
-    lg:{thread}:writes    hash: writes, by place and task
+    lg:{thread}:items     hash: the record of each item, by name
+    lg:{thread}:writes    hash: the record of each write, by place and task
     lg:{thread}:tasks     sorted set: the places and tasks of the writes
 
-A sorted set whose scores are all 0 is in the order of its bytes; `_key` writes places for that. `_framed` writes records
-so that Lua can tell what they need. A server must not evict keys (`maxmemory-policy noeviction`).
+A sorted set whose scores are all 0 is in the order of its bytes: `_key` writes places for that. `_stored` writes
+records so that Lua can tell what they need. The servers must not evict keys (`maxmemory-policy noeviction`).
 """
 
 import asyncio
@@ -20,27 +20,29 @@ import random
 import re
 import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
+from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.retry import Retry
 
-from ..errors import SaverError, Unavailable
+from ..errors import InvalidRequest, SaverError, Unavailable
 from ..program import Program, arun, run
 from ..records import EMPTY, Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Request, Row, Scan
 
 Result = TypeVar("Result")
 
-# --- scripts ----------------------------------------------------------------------------------------------------------
+KEYS = ("about", "rows", "spaces", "ids", "items", "writes", "tasks")
 
 ANY = b"\xff"
-"""Says that a script has no condition to check. It is greater than any text, and no text has it: it is not UTF-8."""
+"""Tells a script that there is no condition. It is in no text, since it is not UTF-8, and greater than any."""
+
+# --- scripts: each follows after SHARED -------------------------------------------------------------------------------
 
 SHARED = r"""
 local about, rows, spaces, ids, items, writes, tasks = unpack(KEYS)
@@ -67,23 +69,23 @@ local function needs(record)
   return names
 end
 
-local function closure(records)  -- the items that records need, directly or not, and the set of their names
+local function closure(records)  -- the items that records need, directly or not: one string; and the set of names
   local found, seen = {}, {}
   while #records > 0 do
     for _, name in ipairs(needs(table.remove(records))) do
       local item = not seen[name] and call('HGET', items, name)
       if item then
         seen[name] = true
-        table.insert(found, {name, item})
-        table.insert(records, item)
+        found[#found + 1] = name .. struct.pack('>I4', #item) .. item
+        records[#records + 1] = item
       end
     end
   end
-  return found, seen
+  return table.concat(found), seen
 end
 """
 
-# A failover can lose items that a caller has seen stored, with the epoch left as it was: so what is needed is looked for.
+# A failover may lose items that a caller has seen stored, and leave the epoch: so it is looked whether they are there.
 STORE = r"""
 local place, name, epoch, new_epoch, lineage, extends, lifetime = unpack(ARGV, 1, 7)
 local old = call('HMGET', about, 'name', 'epoch', 'horizon')
@@ -212,37 +214,36 @@ class RedisEngine:
     """Threads in Redis or Valkey.
 
     Args:
-        url: `redis://…` or `rediss://…`, or `redis+cluster://host:port,host:port,…` with any nodes of a cluster.
+        url: `redis://…`, `rediss://…` or `unix:///…`, or for a cluster `redis+cluster://host:port,host:port,…`.
         prefix: what the names of all keys begin with: letters, digits and `_.:-`.
-        durable: how many replicas have to have each write before it counts as stored. Without any, a failover loses
-            what the replica did not have yet.
-        timeout: how long a server may take to answer, in seconds. Requests are made again for twice as long, where
-            servers do not answer or are in the middle of a failover.
+        durable: how many replicas must have a write before it counts as stored. If none, a failover may lose some.
+        timeout: how many seconds a server may take to answer. Where one does not, as in a failover, requests are made
+            again for twice as long.
 
-    Every request may raise `Unavailable`, or a `SaverError` where a server refuses it, as one does that is out of
-    memory. Then nothing was stored.
+    Each request may raise `Unavailable`, or `SaverError` if a server refuses it for good, as for want of memory.
     """
 
     def __init__(self, url: str, *, prefix: str = "lg", durable: int = 0, timeout: float = 5):
         if not re.fullmatch(r"[\w.:-]+", prefix, re.ASCII):
-            raise ValueError(f"The prefix {prefix!r} has other characters than letters, digits and _.:-")
+            raise InvalidRequest(f"The prefix {prefix!r} has other characters than letters, digits and _.:-")
         self._servers = Servers(url, timeout)
         self._prefix = prefix
         self._durable = durable
-        self._timeout = timeout
+        self._wait = int(timeout * 500)
+        """How many milliseconds replicas have: half as long as we wait for the answer."""
 
     def setup(self) -> None:
-        """Nothing to set up: a script goes to a server when it turns out not to have it."""
+        """Nothing to set up: a server that does not know a script is given it."""
 
     async def asetup(self) -> None:
         """Nothing to set up."""
 
     def close(self) -> None:
-        """Close all connections but those of event loops."""
+        """Close the connections that belong to no event loop."""
         self._servers.close()
 
     async def aclose(self) -> None:
-        """Close all connections, but those of other event loops."""
+        """Close these, and those of the running event loop."""
         await self._servers.aclose()
 
     def perform(self, request: Request) -> Any:
@@ -271,114 +272,144 @@ class RedisEngine:
             case Drop(thread, horizon, seconds):
                 yield from self._run(DROP, thread, [horizon, _milliseconds(seconds)])
 
-    def _run(self, script: str, thread: bytes, arguments: Sequence[Any]) -> Program[Any]:
-        """What a script answers, and for one that writes wait until enough replicas have what it wrote."""
-        tag = f"{self._prefix}:{{{thread.hex()}}}"
-        keys = [f"{tag}:{name}" for name in ("about", "rows", "spaces", "ids", "items", "writes", "tasks")]
-        source = SHARED + script
-        durable = self._durable if script in (STORE, REMOVE, DROP) else 0
-        wait = [("WAIT", durable, int(self._timeout * 500))] if durable else []  # half the time until we give up
-
-        def attempt(owners: list[str]) -> Program[list[Any]]:
-            address = owners[key_slot(tag.encode())]
-            rest = (len(keys), *keys, *arguments)
-            try:
-                command = ("EVALSHA", hashlib.sha1(source.encode()).hexdigest(), *rest)
-                return (yield from self._servers.call(address, command, *wait))
-            except redis.exceptions.NoScriptError:
-                return (yield from self._servers.call(address, ("EVAL", source, *rest), *wait))
-
-        answer, *acknowledged = yield from self._servers.retried(attempt)
-        if acknowledged and acknowledged[0] < durable:
-            raise Unavailable(f"Redis stored it, but {acknowledged[0]} of {durable} replicas said in time to have it.")
-        return answer
-
     def _read(self, thread: bytes, keys: Sequence[bytes]) -> Program[Batch]:
         answer = yield from self._run(READ, thread, keys)
         if answer is None:
             return EMPTY
         name, epoch, found, items = answer
-        rows = [Row(_place(thread, key), _record(data), name) for key, data, _ in found]
+        rows = [Row(_place(thread, key), _record(row), name) for key, row, _ in found]
         writes = {
-            _place(thread, key): {_task(field[len(key) :]): _record(data) for field, data in written}
+            _place(thread, key): {_task(field[len(key) :]): _record(write) for field, write in written}
             for key, _, written in found
             if written
         }
-        return Batch(rows, writes, {item: _record(data) for item, data in items}, int(epoch))
+        return Batch(rows, writes, _items(items), int(epoch))
 
     def _scan(self, request: Scan) -> Program[list[Row]]:
+        threads = {request.thread}
         if request.thread is None:
             threads = yield from self._servers.retried(lambda owners: self._threads(owners, request.owner))
-        else:
-            threads = [request.thread] if request.thread.startswith(request.owner) else []
         found: list[Row] = []
         for thread in threads:
-            space, run_id = (ANY if each is None else each for each in (request.space, request.run))
-            name, rows = yield from self._run(SCAN, thread, [space, _bound(request, thread), run_id, request.count])
-            found += [Row(_place(thread, key), _record(data), name) for key, data in rows]
+            if thread.startswith(request.owner):
+                name, rows = yield from self._run(SCAN, thread, _to_scan(request, thread))
+                found += [Row(_place(thread, key), _record(row), name) for key, row in rows]
         found.sort(key=lambda row: (row.place.id, row.place.thread, row.place.space), reverse=True)
         return found[: request.count]
 
-    def _threads(self, owners: list[str], owner: bytes) -> Program[set[bytes]]:
-        """All threads of an owner. They are looked for among the keys of all, so it takes time."""
+    def _threads(self, owners: list[str | None], owner: bytes) -> Program[set[bytes]]:
+        """All threads of an owner. The servers go through the keys of everybody for that."""
         found: set[bytes] = set()
         for address in set(owners):
             cursor = None
             while cursor != 0:
                 command = ("SCAN", cursor or 0, "MATCH", f"{self._prefix}:{{{owner.hex()}*}}:about", "COUNT", 1000)
                 ((cursor, keys),) = yield from self._servers.call(address, command)
-                found |= {bytes.fromhex(key.decode().rpartition("{")[2].partition("}")[0]) for key in keys}
+                found |= {bytes.fromhex(key.decode().partition("{")[2].partition("}")[0]) for key in keys}
         return found
+
+    def _run(self, script: str, thread: bytes, arguments: Sequence[Any]) -> Program[Any]:
+        """The answer of a script. What it has written is with enough replicas."""
+        source = SHARED + script
+        keys = [f"{self._prefix}:{{{thread.hex()}}}:{name}" for name in KEYS]
+        rest = len(keys), *keys, *arguments
+        durable = self._durable if script in (STORE, REMOVE, DROP) else 0
+        wait = [("WAIT", durable, self._wait)] if durable else []
+
+        def attempt(owners: list[str | None]) -> Program[list[Any]]:
+            address = owners[key_slot(keys[0].encode())]
+            try:
+                command = ("EVALSHA", hashlib.sha1(source.encode()).hexdigest(), *rest)
+                return (yield from self._servers.call(address, command, *wait))
+            except exceptions.NoScriptError:
+                return (yield from self._servers.call(address, ("EVAL", source, *rest), *wait))
+
+        answer, *replicas = yield from self._servers.retried(attempt)
+        if replicas and replicas[0] < durable:
+            raise Unavailable(f"Redis has it, but only {replicas[0]} of {durable} replicas said so in time.")
+        return answer
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------
 
+PASSING = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.AskError,
+    exceptions.ClusterDownError,
+    exceptions.ReadOnlyError,
+    exceptions.TryAgainError,
+)
+LASTING = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+"""These are among redis-py's errors of connections, and will not pass."""
+
 
 class Call(NamedTuple):
-    """Commands for one server, in one round trip."""
+    """Commands for one server, in one round trip on one connection."""
 
     address: str
     commands: Sequence[tuple[Any, ...]]
 
 
 class Servers:
-    """One Redis or a cluster: who has what, and connections, with pools that are made when they are needed.
+    """One Redis or a cluster: which server owns which slot, and pools of connections.
 
-    redis-py's `RedisCluster` is not used, as it may send the parts of a pipeline to several servers: a WAIT has to go
-    where the write went, on the same connection.
+    redis-py's `RedisCluster` is not used: it makes the commands of a pipeline again one by one, each on a connection of
+    its own, but a WAIT tells of the writes of its own connection.
     """
 
     def __init__(self, url: str, timeout: float):
         parts = urlsplit(url)
-        scheme, _, kind = parts.scheme.partition("+")
-        if scheme not in ("redis", "rediss") or kind not in ("", "cluster"):
-            raise ValueError("The URL has to begin with redis://, rediss://, redis+cluster:// or rediss+cluster://")
-        self._parts = parts._replace(scheme=scheme)
+        scheme, _, cluster = parts.scheme.partition("+")
+        if parts.scheme not in ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"):
+            raise InvalidRequest(
+                "The URL has to begin with redis, rediss, unix, redis+cluster or rediss+cluster, and ://"
+            )
+        login, at, places = parts.netloc.rpartition("@")
+        self._url = f"{scheme}://{login}{at}", f"{parts.path}?{parts.query}"
+        """What is before and after the address."""
         self._timeout = timeout
-        self._known = parts.netloc.rpartition("@")[2].split(",")
-        """Addresses, and those last that were asked last."""
-        self._owners = [] if kind else self._known * REDIS_CLUSTER_HASH_SLOTS
-        """The address of each slot's owner. Empty in a cluster until it is known."""
-        self._clustered = bool(kind)
+        self._clustered = bool(cluster)
+        self._addresses = places.split(",")
+        """All that are known; at the end those that were asked or failed last."""
+        self._owners: list[str | None] = [] if cluster else [places] * REDIS_CLUSTER_HASH_SLOTS
+        """The address that owns each slot; of a cluster, nothing until it is known."""
         self._clients: dict[str, redis.Redis] = {}
         self._aclients: dict[asyncio.AbstractEventLoop, dict[str, redis.asyncio.Redis]] = {}
 
-    # what waits, and what awaits
-
     def perform(self, step: Call | float) -> Any:
-        """The answers to a call, or a pause of some seconds."""
+        """The answers to a call; or wait for so many seconds."""
         if isinstance(step, Call):
             return self._pipeline(step, redis, self._clients).execute(raise_on_error=False)
         return time.sleep(step)
 
     async def aperform(self, step: Call | float) -> Any:
-        """The same, awaited."""
+        """The same, awaited. A connection works in one event loop only, so each has its own."""
         if isinstance(step, Call):
-            return await self._pipeline(step, redis.asyncio, self._clients_here()).execute(raise_on_error=False)
+            loop = asyncio.get_running_loop()
+            for other in [each for each in list(self._aclients) if each.is_closed()]:
+                self._aclients.pop(other, None)
+            clients = self._aclients.setdefault(loop, {})
+            return await self._pipeline(step, redis.asyncio, clients).execute(raise_on_error=False)
         return await asyncio.sleep(step)
 
+    def _pipeline(self, call: Call, library: ModuleType, clients: dict[str, Any]) -> Any:
+        if call.address not in clients:
+            pool = library.BlockingConnectionPool.from_url(
+                call.address.join(self._url),
+                timeout=self._timeout,
+                socket_timeout=self._timeout,
+                socket_connect_timeout=self._timeout,
+                retry=library.retry.Retry(NoBackoff(), 0),  # `retried` does that
+            )
+            clients[call.address] = library.Redis.from_pool(pool)
+        pipeline = clients[call.address].pipeline(transaction=False)
+        for command in call.commands:
+            pipeline.execute_command(*command)
+        return pipeline
+
     def close(self) -> None:
-        """Close the connections that no event loop has."""
+        """Close the connections that belong to no event loop."""
         while self._clients:
             self._clients.popitem()[1].close()
 
@@ -388,137 +419,89 @@ class Servers:
         for client in self._aclients.pop(asyncio.get_running_loop(), {}).values():
             await client.aclose()
 
-    def _pipeline(self, call: Call, kind: ModuleType, clients: dict[str, Any]) -> Any:
-        if call.address not in clients:
-            login, at, _ = self._parts.netloc.rpartition("@")
-            pool = kind.BlockingConnectionPool.from_url(
-                self._parts._replace(netloc=login + at + call.address).geturl(),
-                timeout=self._timeout,
-                socket_timeout=self._timeout,
-                socket_connect_timeout=self._timeout,
-                retry=kind.retry.Retry(NoBackoff(), 0),
-            )
-            clients[call.address] = kind.Redis.from_pool(pool)
-        pipeline = clients[call.address].pipeline(transaction=False)
-        for command in call.commands:
-            pipeline.execute_command(*command)
-        return pipeline
-
-    def _clients_here(self) -> dict[str, redis.asyncio.Redis]:
-        """The clients of the running event loop: a connection works in no other."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._aclients:
-            for other in [each for each in list(self._aclients) if each.is_closed()]:
-                self._aclients.pop(other, None)
-        return self._aclients.setdefault(loop, {})
-
-    # programs
-
-    def call(self, address: str, *commands: tuple[Any, ...]) -> Program[list[Any]]:
+    def call(self, address: str | None, *commands: tuple[Any, ...]) -> Program[list[Any]]:
         """The answers of one server.
 
         Raises:
-            Unavailable: where it may help to ask again, here or elsewhere.
-            SaverError: where it would not.
-            NoScriptError: where a script is missing.
+            Unavailable: if it may help to ask again, here or elsewhere.
+            SaverError: if not.
+            NoScriptError: if the server does not know a script.
         """
-        if not address:
-            raise Unavailable("No server of the cluster has this thread now.")
+        if address is None:
+            raise Unavailable("No server of the cluster owns this thread now.")
         try:
             answers = yield Call(address, commands)
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
             return answers
-        except redis.exceptions.NoScriptError:
+        except exceptions.NoScriptError:
             raise
-        except redis.RedisError as error:
+        except exceptions.RedisError as error:
             what = f"{type(error).__name__}: {str(error).partition(' script: ')[0]}"
-            if _is_passing(error):
-                self._known = _with_last(self._known, address)
-                raise Unavailable(f"Redis at {address} cannot do it now. {what}") from error
-            raise SaverError(f"Redis at {address} refused. {what}") from error
+            passing = isinstance(error, PASSING) and not isinstance(error, LASTING)
+            if passing or str(error).startswith(("BUSY ", "MISCONF ", "NOREPLICAS ")):
+                self._move_to_end(address)
+                raise Unavailable(f"Redis at {address or 'its socket'} cannot do it now. {what}") from error
+            raise SaverError(f"Redis at {address or 'its socket'} refused. {what}") from error
 
-    def retried(self, attempt: Callable[[list[str]], Program[Result]]) -> Program[Result]:
-        """The result of the first attempt that succeeds, where each is given the owners of all slots.
+    def retried(self, attempt: Callable[[list[str | None]], Program[Result]]) -> Program[Result]:
+        """The result of the first attempt that succeeds, each of which is given the owners of all slots.
 
         Raises:
             Unavailable: if none does in time.
         """
         deadline = time.monotonic() + 2 * self._timeout
-        longest = 0.02
+        pause = 0.02
         while True:
             try:
-                owners = self._owners or (yield from self._look_for_owners())
-                return (yield from attempt(owners))
+                return (yield from attempt(self._owners or (yield from self._look_around())))
             except Unavailable:
                 if time.monotonic() > deadline:
                     raise
             if self._clustered:
                 self._owners = []
-            yield random.uniform(0, longest)
-            longest = min(2 * longest, 0.5)
+            yield random.uniform(0, pause)
+            pause = min(2 * pause, 0.5)
 
-    def _look_for_owners(self) -> Program[list[str]]:
-        """Ask one node after the other who has which slot."""
-        problem = ""
-        for address in self._known:
-            self._known = _with_last(self._known, address)
+    def _look_around(self) -> Program[list[str | None]]:
+        """The owners of all slots, as the first node tells that answers."""
+        problem = None
+        for asked in self._addresses:
+            self._move_to_end(asked)
             try:
-                (ranges,) = yield from self.call(address, ("CLUSTER SLOTS",))
+                (ranges,) = yield from self.call(asked, ("CLUSTER SLOTS",))
             except Unavailable as error:
-                problem = str(error)
+                problem = error
                 continue
-            owners = [""] * REDIS_CLUSTER_HASH_SLOTS
+            owners: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
             for first, last, *nodes in ranges:
-                places = [_address(host or b"", port, address) for host, port, *_ in nodes]
+                places = [_address((host or b"").decode(), port, asked) for host, port, *_ in nodes]
                 owners[first : last + 1] = places[:1] * (last + 1 - first)
-                self._known = list(dict.fromkeys([*self._known, *places]))
+                self._addresses = list(dict.fromkeys(self._addresses + places))
             self._owners = owners
             return owners
         raise Unavailable(f"No node of the cluster answers. {problem}")
 
-
-PASSING = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.AskError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.TryAgainError,
-)
-LASTING = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
-"""Among redis-py's errors of connections these say that it will not work the next time either."""
+    def _move_to_end(self, address: str) -> None:
+        self._addresses = [each for each in self._addresses if each != address] + [address]
 
 
-def _is_passing(error: Exception) -> bool:
-    if isinstance(error, PASSING):
-        return not isinstance(error, LASTING)
-    return str(error).startswith(("BUSY ", "MISCONF ", "NOREPLICAS "))
-
-
-def _address(host: bytes, port: int, asked: str) -> str:
-    """The address of a node, which is on the host that was asked if it does not say where."""
-    name = host.decode()
-    name = f"[{name}]" if ":" in name else name or asked.rpartition(":")[0]
-    return f"{name}:{port}"
-
-
-def _with_last(addresses: list[str], last: str) -> list[str]:
-    return [each for each in addresses if each != last] + [last]
+def _address(host: str, port: int, asked: str) -> str:
+    """The address of a node. One that does not say on which host it is, is on that of the node that was asked."""
+    return f"[{host}]:{port}" if ":" in host else f"{host or asked.rpartition(':')[0]}:{port}"
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 HEAD = struct.Struct(">IB")
-"""The beginning of a record: how many names of items it has, and how many bytes for the run."""
+"""What a stored record begins with: how many items it needs, and how many bytes its run has."""
 
 NAME = 16
-"""The bytes of an item's name."""
+"""How many bytes the name of an item has."""
 
 
-def _framed(record: Record, run: bytes = b"") -> bytes:
-    """A record as it is stored: its head, its run, the names of the items that it needs, its data."""
+def _stored(record: Record, run: bytes = b"") -> bytes:
     return b"".join([HEAD.pack(len(record.needs), len(run)), run, *record.needs, record.data])
 
 
@@ -529,13 +512,23 @@ def _record(stored: bytes) -> Record:
     return Record(stored[end:], tuple(stored[at : at + NAME] for at in range(start, end, NAME)))
 
 
-def _text(id: str) -> bytes:
-    """An id, so that no other begins with it, and bytes are in the order of ids: a zero byte ends each, by two."""
-    return id.encode().replace(b"\0", b"\0\xff") + b"\0\0"
+def _items(stored: bytes) -> dict[bytes, Record]:
+    """The items of a closure: of each its name, the size of its record, and the record."""
+    items, at = {}, 0
+    while at < len(stored):
+        start = at + NAME + 4
+        end = start + int.from_bytes(stored[at + NAME : start])
+        items[stored[at : at + NAME]] = _record(stored[start:end])
+        at = end
+    return items
 
 
 def _key(space: bytes, id: str) -> bytes:
-    return space + _text(id)
+    """A place in a thread. It ends with two zero bytes, which are in no id as it is written here.
+
+    So keys are in the order of places, and none is the beginning of another.
+    """
+    return space + id.encode().replace(b"\0", b"\0\xff") + b"\0\0"
 
 
 def _place(thread: bytes, key: bytes) -> Place:
@@ -552,11 +545,11 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _to_store(request: Put | PutWrites) -> list[Any]:
-    """The arguments of the script STORE."""
-    place = _key(request.place.space, request.place.id)
+    """The arguments of STORE."""
+    key = _key(request.place.space, request.place.id)
     extends = request.extends if isinstance(request, Put) else None
     arguments = [
-        place,
+        key,
         request.name,
         ANY if request.epoch is None else request.epoch,
         request.new_epoch,
@@ -565,26 +558,25 @@ def _to_store(request: Put | PutWrites) -> list[Any]:
         ANY if request.seconds is None else _milliseconds(request.seconds),
     ]
     if isinstance(request, Put):
-        arguments += ["row", place, _framed(request.record, request.run)]
+        arguments += ["row", key, _stored(request.record, request.run)]
     else:
         for (task_id, index), record in request.writes.items():
-            kind = "overwrite" if index < 0 else "write"
-            arguments += [kind, place + f"{index} {task_id}".encode(), _framed(record)]
+            arguments += ["overwrite" if index < 0 else "write", key + f"{index} {task_id}".encode(), _stored(record)]
     for name, item in request.items.items():
-        arguments += ["item", name, _framed(item)]
+        arguments += ["item", name, _stored(item)]
     return arguments
 
 
-def _bound(request: Scan, thread: bytes) -> bytes:
-    """A scan of a thread gives the places before this, in the order of one space or of all."""
+def _to_scan(request: Scan, thread: bytes) -> list[Any]:
+    """The arguments of SCAN: it gives what is less than a bound, in the order of its space, or else of all ids."""
     space = request.space or b""
     bounds = [space + ANY]
     if request.before is not None:
-        bounds.append(space + _text(request.before))
+        bounds.append(_key(space, request.before))
     if below := request.below:
-        if (thread, space) < (below.thread, below.space) and (space or thread != below.thread):
-            rest = ANY * 9  # the same id is before it, in any space
-        else:
-            rest = b"" if space or thread != below.thread else below.space
-        bounds.append(space + _text(below.id) + rest)
-    return min(bounds)
+        if thread == below.thread and not space:
+            rest = below.space
+        else:  # is the same id, here, less than that?
+            rest = ANY * 9 if (thread, space) < (below.thread, below.space) else b""
+        bounds.append(_key(space, below.id) + rest)
+    return [space or ANY, min(bounds), ANY if request.run is None else request.run, request.count]

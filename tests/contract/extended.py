@@ -1,0 +1,248 @@
+"""What our savers do beyond LangGraph's base interface. Each case takes a storage, empty at first, to open savers on."""
+
+import operator
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.base.id import uuid6
+from langgraph.graph import START, StateGraph
+
+from learning.savers import Conflict, InvalidRequest, ThreadDeleted, Unreadable
+
+from .cases import config, contents, conversation, ids, pending, put, values
+
+CASES: list[Callable[[Any], None]] = []
+
+
+def case(function: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Add a function to the cases."""
+    CASES.append(function)
+    return function
+
+
+# --- removal and copies -----------------------------------------------------------------------------------------------
+
+
+@case
+def pruning_keeps_the_newest_whole_and_its_items_only(storage):
+    saver = storage.open()
+    for thread in ("ana", "ben"):
+        head = conversation(saver, thread)[-1]
+        for n in range(1, 6):
+            versions = {"messages": 30, "scratch": n}
+            head = put(saver, head, {"scratch": f"{n} " * 200}, versions, new={"scratch": n})
+        saver.put_writes(head, [("messages", ["pending " * 50])], "task")
+    before = storage.items()
+    saver.prune(["ana"])
+
+    assert contents(saver.get_tuple(config("ana"))) == [str(n) for n in range(30)]
+    assert pending(saver, config("ana")) == [("task", "messages", ["pending " * 50])]
+    assert len(list(saver.list(config("ana")))) == 1
+    assert len(list(saver.list(config("ben")))) == 35
+    assert storage.items() == before - 4
+
+
+@case
+def what_is_put_after_pruning_is_whole(storage):
+    saver, other = storage.open(), storage.open()
+    configs = conversation(saver)
+    saver.get_tuple(config())
+    other.prune(["ana"])
+    messages = values(other, config())["messages"]
+    where = put(saver, configs[-1], {"messages": [*messages, *messages]}, {"messages": 31})
+
+    assert values(other, where)["messages"] == [*messages, *messages]
+
+
+@case
+def nothing_is_left_of_what_is_deleted(storage):
+    saver = storage.open()
+    conversation(saver, "ana")
+    where = put(saver, config("ana"), {"big": "x" * 1000})
+    saver.put_writes(where, [("big", "y" * 1000)], "task")
+    saver.delete_thread("ana")
+    put(saver, config("ben"), {"a": 1})
+
+    assert storage.items() == 0
+
+
+@case
+def retention_keeps_the_young_and_the_newest_and_tells_before_it_does(storage):
+    saver = storage.open()
+    conversation(saver)  # of a day long past
+    assert saver.retain("ana", newest=10, dry_run=True) == 20
+    assert len(list(saver.list(config()))) == 30
+    assert saver.retain("ana", newest=10) == 20
+    assert len(list(saver.list(config()))) == 10
+    assert saver.retain("ana", newest=1, younger_than=timedelta(days=36500)) == 0
+    assert saver.retain("nobody") == 0
+    with pytest.raises(InvalidRequest, match="at least its newest"):
+        saver.retain("ana", newest=0)
+
+
+@case
+def a_copy_outlives_what_it_was_copied_from(storage):
+    saver = storage.open()
+    configs = conversation(saver, "ana")
+    saver.put_writes(configs[3], [("x", 1), ("__interrupt__", "ask"), ("y", 2)], "task", "path")
+    put(saver, configs[-1], {"ns": 1}, id=str(uuid6()))
+    saver.copy_thread("ana", "ben")
+    saver.delete_thread("ana")
+
+    there = list(saver.list(config("ben")))
+    assert len(there) == 31
+    assert [len(contents(each)) for each in there[1:]] == list(range(30, 0, -1))
+    third = config("ben", checkpoint_id=configs[3]["configurable"]["checkpoint_id"])
+    assert pending(saver, third) == [("task", "__interrupt__", "ask"), ("task", "x", 1), ("task", "y", 2)]
+    assert saver.get_tuple(third).parent_config == config(
+        "ben", checkpoint_id=configs[2]["configurable"]["checkpoint_id"]
+    )
+
+
+@case
+def deleting_runs_takes_their_checkpoints_wherever_they_are(storage):
+    saver = storage.open()
+    for thread in ("ana", "ben"):
+        for run in ("one", "two"):
+            put(saver, config(thread), {"a": run * 100}, metadata={"run_id": run})
+    saver.delete_for_runs(["one", "no such run"])
+
+    assert [each.metadata["run_id"] for each in saver.list(None)] == ["two", "two"]
+
+
+@case
+def a_strategy_that_does_not_exist_removes_nothing(storage):
+    saver = storage.open()
+    conversation(saver, turns=3)
+    with pytest.raises(InvalidRequest, match="keep_latest"):
+        saver.prune(["ana"], strategy="keep_newest")
+    assert len(list(saver.list(config()))) == 3
+
+
+@case
+def a_delta_channel_is_whole_after_pruning(storage):
+    class State(TypedDict):
+        words: Annotated[list[str], DeltaChannel(operator_add, snapshot_frequency=4)]
+
+    saver = storage.open()
+    graph = StateGraph(State).add_node("say", lambda state: {"words": ["said"]}).add_edge(START, "say")
+    agent = graph.compile(checkpointer=saver)
+    for turn in range(11):
+        agent.invoke({"words": [f"turn {turn}"]}, config())
+    whole = agent.get_state(config()).values["words"]
+    assert len(whole) == 22
+    saver.prune(["ana"])
+
+    assert agent.get_state(config()).values["words"] == whole
+    assert len(list(saver.list(config()))) < 22
+    saver.copy_thread("ana", "ben")
+    assert agent.get_state(config("ben")).values["words"] == whole
+
+
+def operator_add(state: list, writes: list) -> list:
+    """A reducer for a delta channel: it is handed all writes at once."""
+    for write in writes:
+        state = operator.add(state, write)
+    return state
+
+
+# --- late writes and other writers ------------------------------------------------------------------------------------
+
+
+@case
+def what_comes_late_to_a_deleted_thread_is_refused(storage):
+    saver, other = storage.open(), storage.open()
+    configs = conversation(saver, turns=3)
+    late = str(uuid6())
+    other.delete_thread("ana")
+    with pytest.raises(ThreadDeleted, match=r"ana"):
+        put(saver, configs[-1], {"a": 1}, id=late)
+    with pytest.raises(ThreadDeleted):
+        put(saver, configs[-1], {"a": 1})
+    with pytest.raises(ThreadDeleted):
+        saver.put_writes(configs[-1], [("a", 1)], "task")
+
+    assert list(other.list(None)) == []
+    assert storage_is_usable(saver)
+
+
+@case
+def of_two_writers_on_one_thread_the_second_is_told(storage):
+    saver, other = storage.open(fencing=True), storage.open(fencing=True)
+    first = put(saver, config(), {"a": 1}, source="input")
+    with pytest.raises(Conflict):
+        put(other, config(), {"a": 2}, source="input")
+    second = put(saver, first, {"a": 2})
+    with pytest.raises(Conflict, match="read the thread again"):
+        put(other, first, {"a": 3})
+    again = put(saver, first, {"a": 2}, id=second["configurable"]["checkpoint_id"])
+    fork = put(other, first, {"a": 4}, source="update")
+
+    assert again == second
+    assert ids(saver.list(config())) == [each["configurable"]["checkpoint_id"] for each in (fork, second, first)]
+
+
+@case
+def a_thread_ends_with_its_time_and_nothing_is_left_of_it(storage):
+    saver = storage.open(ttl=timedelta(seconds=0.2))
+    where = put(saver, config(), {"a": "x" * 500})
+    saver.put_writes(where, [("a", "y" * 500)], "task")
+    storage.wait_until(lambda: saver.get_tuple(config()) is None)
+
+    assert list(saver.list(None)) == []
+    where = put(saver, config(), {"b": "z" * 500})
+    assert values(saver, where) == {"b": "z" * 500}
+    assert pending(saver, where) == []
+
+
+# --- tenants and keys -------------------------------------------------------------------------------------------------
+
+
+@case
+def tenants_see_nothing_of_each_other(storage):
+    acme, other, nobody = storage.open(tenant="acme"), storage.open(tenant="acm"), storage.open()
+    where = put(acme, config(), {"secret": "s" * 300}, metadata={"run_id": "run"})
+    acme.put_writes(where, [("secret", "w")], "task")
+
+    for saver in (other, nobody):
+        assert saver.get_tuple(where) is None
+        assert saver.get_tuple(config()) is None
+        assert list(saver.list(None)) == list(saver.list(config())) == []
+        saver.delete_thread("ana")
+        saver.delete_for_runs(["run"])
+        saver.prune(["ana"], strategy="delete")
+        saver.copy_thread("ana", "ben")
+        put(saver, config(), {"mine": 1})
+    assert values(acme, config()) == {"secret": "s" * 300}
+    assert len(list(acme.list(None))) == 1
+
+
+@case
+def a_key_hides_everything_and_another_key_opens_nothing(storage):
+    old, new = bytes(range(32)), bytes(range(1, 33))
+    where = put(storage.open(keys=[old]), config(), {"secret": "s" * 300, "short": "tiny"}, metadata={"user": "ana"})
+
+    for keys in ([], [new]):
+        with pytest.raises(Unreadable, match=r"encrypted|key"):
+            storage.open(keys=keys).get_tuple(where)
+    rotated = storage.open(keys=[new, old])
+    assert values(rotated, where) == {"secret": "s" * 300, "short": "tiny"}
+    later = put(rotated, where, {"secret": "s" * 300}, {"secret": 2})
+    assert values(storage.open(keys=[new, old]), later) == {"secret": "s" * 300}
+    for secret in (b"ssss", b"tiny", b"ana"):
+        assert secret not in storage.dump()
+
+
+@case
+def what_is_not_encrypted_is_refused_where_there_is_a_key(storage):
+    where = put(storage.open(), config(), {"a": 1})
+    with pytest.raises(Unreadable, match="not encrypted"):
+        storage.open(keys=[bytes(32)]).get_tuple(where)
+
+
+def storage_is_usable(saver: Any) -> bool:
+    """Whether a saver still takes a new thread."""
+    return values(saver, put(saver, config("new"), {"a": 1})) == {"a": 1}
