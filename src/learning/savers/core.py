@@ -154,9 +154,7 @@ class Core:
 
     def delete_thread(self, thread_id: str) -> Program[None]:
         """Remove a thread, and refuse what was on its way to it."""
-        thread = self._thread(_text(thread_id, "thread_id"))
-        yield Drop(thread, str(uuid6()), TOMBSTONE_SECONDS)
-        self._recall.forget(thread)
+        yield from self._drop(thread_id, horizon=str(uuid6()), seconds=TOMBSTONE_SECONDS)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Program[None]:
         """Remove the checkpoints that these runs made, in all threads, with their writes."""
@@ -179,12 +177,15 @@ class Core:
                     yield from self._put_writes(here, [(index, channel, value)], task_id, task_path)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> Program[None]:
-        """Remove all but the newest checkpoint of each namespace and what it is rebuilt from, or all."""
+        """Remove all but the newest checkpoint of each namespace and what it is rebuilt from, or all.
+
+        What comes late to a thread of which all went is not refused, unlike after `delete_thread`.
+        """
         if strategy not in ("keep_latest", "delete"):
             raise InvalidRequest(f"There is no strategy {strategy!r} for pruning: use 'keep_latest' or 'delete'.")
         for thread_id in thread_ids:
             if strategy == "delete":
-                yield from self.delete_thread(thread_id)
+                yield from self._drop(thread_id, horizon="", seconds=0)
             else:
                 yield from self.retain(thread_id, newest=1)
 
@@ -294,6 +295,11 @@ class Core:
             batch = yield Read(thread, [place for place in places if place.thread == thread])
             found |= {row.place: each for row, each in zip(batch.rows, self._tuples(batch), strict=True)}
         return [found[place] for place in places if place in found]
+
+    def _drop(self, thread_id: str, horizon: str, seconds: float) -> Program[None]:
+        thread = self._thread(_text(thread_id, "thread_id"))
+        yield Drop(thread, horizon, seconds)
+        self._recall.forget(thread)
 
     def _rows(self, thread_id: str) -> Program[list[Row]]:
         """All checkpoints of a thread, newest first, without their items."""

@@ -1,0 +1,227 @@
+"""Each wrapper passes the contract of what it wraps, and does what it is for."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.conformance import validate
+from langgraph.checkpoint.conformance.initializer import RegisteredCheckpointer
+from langgraph.checkpoint.memory import InMemorySaver
+from prometheus_client import CollectorRegistry
+
+from learning.savers import Saver, Unavailable, open_saver
+from learning.savers.wrappers import CachedSaver, LRUSaver, MonitoredSaver, TenantSaver, TieredSaver
+
+from .cases import CASES, config, contents, conversation, ids, pending, put, values
+from .test_cases import Async
+from .test_official import CASES as OFFICIAL
+from .test_official import Sync
+
+
+class Counting(InMemorySaver):
+    """An official saver that counts its gets, and may be out of order."""
+
+    gets, broken = 0, False
+
+    def get_tuple(self, config: Any) -> Any:
+        self._work()
+        self.gets += 1
+        return super().get_tuple(config)
+
+    def put(self, *arguments: Any) -> Any:
+        self._work()
+        return super().put(*arguments)
+
+    def put_writes(self, *arguments: Any) -> Any:
+        self._work()
+        return super().put_writes(*arguments)
+
+    def delete_thread(self, thread_id: str) -> None:
+        self._work()
+        super().delete_thread(thread_id)
+
+    def _work(self) -> None:
+        if self.broken:
+            raise Unavailable("out of order")
+
+
+def memory(**options: Any) -> Saver:
+    return open_saver("memory://", **options)
+
+
+WRAPPERS = {
+    "lru": lambda: LRUSaver(memory(), max_threads=1000),
+    "cached": lambda: CachedSaver(memory()),
+    "tiered": lambda: TieredSaver(memory(), memory()),
+    "monitored": lambda: MonitoredSaver(memory(), registry=CollectorRegistry()),
+    "tenant": lambda: TenantSaver(memory(), "acme"),
+    "all": lambda: MonitoredSaver(
+        CachedSaver(TieredSaver(LRUSaver(memory(), max_threads=3), TenantSaver(memory(tenant="a"), "b"))),
+        registry=CollectorRegistry(),
+    ),
+}
+
+
+@pytest.fixture(params=WRAPPERS)
+def wrapped(request: pytest.FixtureRequest) -> Any:
+    return WRAPPERS[request.param]()
+
+
+@pytest.mark.parametrize("through", [Sync, lambda saver: saver], ids=["sync", "async"])
+def test_every_case_of_the_official_suite_passes(wrapped, through):
+    async def one_saver():
+        yield through(wrapped)
+
+    report = asyncio.run(validate(RegisteredCheckpointer("wrapped", one_saver)))
+
+    assert [failure for result in report.results.values() for failure in result.failures] == []
+    assert sum(result.tests_passed for result in report.results.values()) == OFFICIAL
+
+
+@pytest.mark.parametrize("through", ["sync", "async"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_a_case_holds(wrapped, case, through: str):
+    if through == "sync":
+        case(wrapped)
+    else:
+        with asyncio.Runner() as runner:
+            case(Async(wrapped, runner))
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_an_allowlist_goes_through_to_the_saver_inside(name: str):
+    saver = WRAPPERS[name]()
+    allowing = saver.with_allowlist([Unstorable])
+
+    where = put(allowing, config(), {"a": Unstorable()})
+    assert type(values(allowing, where)["a"]) is Unstorable
+    with pytest.raises(TypeError, match="Unstorable is not allowed"):
+        put(saver, config(), {"a": Unstorable()})
+
+
+class Unstorable:
+    """A class that nobody has allowed."""
+
+    __slots__ = ()
+
+
+# --- what each is for -------------------------------------------------------------------------------------------------
+
+
+def test_of_more_threads_than_are_wanted_the_one_used_longest_ago_goes():
+    saver = LRUSaver(memory(), max_threads=2)
+    for thread in ("a", "b"):
+        put(saver, config(thread), {"t": thread})
+    saver.get_tuple(config("a"))
+    put(saver, config("c"), {"t": "c"})
+
+    assert {each.config["configurable"]["thread_id"] for each in saver.list(None)} == {"a", "c"}
+
+
+def test_what_is_cached_is_read_once_and_never_stale():
+    inner = Counting()
+    saver = CachedSaver(inner)
+    where = put(saver, config(), {"a": [1]})
+    for _ in range(3):
+        values(saver, config())["a"].append(2)
+    assert (inner.gets, values(saver, config())) == (1, {"a": [1]})
+
+    saver.put_writes(where, [("a", 2)], "task")
+    assert pending(saver, config()) == [("task", "a", 2)]
+    put(saver, where, {"a": [3]}, {"a": 2})
+    assert values(saver, config()) == {"a": [3]}
+    assert saver.get_tuple(config("nobody")) is None
+    put(saver, config("nobody"), {"a": 1})
+    assert values(saver, config("nobody")) == {"a": 1}
+
+
+def test_a_read_that_a_write_overtook_is_not_remembered():
+    inner = Counting()
+    saver = CachedSaver(inner)
+    where = put(saver, config(), {"a": 1})
+    late = inner.get_tuple
+
+    def overtaken(config: Any) -> Any:
+        found = late(config)
+        saver.put_writes(where, [("a", 2)], "task")
+        return found
+
+    inner.get_tuple = overtaken
+    saver.get_tuple(config())
+    inner.get_tuple = late
+
+    assert pending(saver, config()) == [("task", "a", 2)]
+
+
+def test_a_tier_reads_from_the_hot_saver_and_loses_nothing_with_it():
+    hot, cold = Counting(), Counting()
+    saver = TieredSaver(hot, cold)
+    configs = conversation(saver, turns=5)
+    saver.put_writes(configs[-1], [("x", 1)], "task")
+    cold.gets = 0
+    assert len(contents(saver.get_tuple(config()))) == 5
+    assert cold.gets == 0
+
+    hot.delete_thread("ana")
+    assert len(contents(saver.get_tuple(config()))) == 5
+    assert pending(saver, config()) == [("task", "x", 1)]
+    assert [len(contents(each)) for each in saver.list(config())] == [5, 4, 3, 2, 1]
+
+
+def test_after_an_outage_of_the_hot_saver_no_stale_copy_is_read():
+    hot, cold = Counting(), Counting()
+    saver = TieredSaver(hot, cold)
+    first = put(saver, config(), {"a": 1})
+    hot.broken = True
+    second = put(saver, first, {"a": 2}, {"a": 2})
+    assert values(saver, config()) == {"a": 2}
+    hot.broken = False
+
+    assert values(saver, config()) == {"a": 2}
+    assert ids(hot.list(config())) in ([], [second["configurable"]["checkpoint_id"]])
+
+
+def test_what_the_cold_saver_does_not_take_is_an_error_and_not_read():
+    hot, cold = Counting(), Counting()
+    saver = TieredSaver(hot, cold)
+    first = put(saver, config(), {"a": 1})
+    cold.broken = True
+    with pytest.raises(Unavailable):
+        put(saver, first, {"a": 2}, {"a": 2})
+    cold.broken = False
+
+    assert values(saver, config()) == {"a": 1}
+
+
+def test_metrics_count_calls_and_errors_by_method_and_name_no_thread():
+    registry, inner = CollectorRegistry(), Counting()
+    saver = MonitoredSaver(inner, name="shop", registry=registry)
+    where = put(saver, config("thread-of-ana"))
+    saver.get_tuple(where)
+    next(iter(saver.list(None)))
+    inner.broken = True
+    with pytest.raises(Unavailable):
+        saver.get_tuple(where)
+
+    def sample(metric: str, **labels: str) -> float | None:
+        return registry.get_sample_value(metric, {"saver": "shop", **labels})
+
+    assert sample("checkpointer_seconds_count", method="put") == 1
+    assert sample("checkpointer_seconds_count", method="get_tuple") == 2
+    assert sample("checkpointer_seconds_count", method="list") == 1
+    assert sample("checkpointer_errors_total", method="get_tuple", error="Unavailable") == 1
+    assert sample("checkpointer_under_way", method="get_tuple") == 0
+    text = repr([family.samples for family in registry.collect()])
+    assert "thread-of-ana" not in text
+
+
+def test_tenants_of_one_saver_see_nothing_of_each_other():
+    shared = memory()
+    acme, other = TenantSaver(shared, "acme"), TenantSaver(shared, "acme/x")
+    put(acme, config("x/ana"), {"a": "acme"}, metadata={"run_id": "run"})
+    put(other, config("ana"), {"a": "other"}, metadata={"run_id": "run"})
+    acme.delete_for_runs(["run"])
+
+    assert acme.get_tuple(config("x/ana")) is None
+    assert [each.metadata["run_id"] for each in other.list(None, filter={"run_id": "run"})] == ["run"]
+    assert [each.config["configurable"]["thread_id"] for each in other.list(None)] == ["ana"]
