@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from learning.savers import Saver, open_saver
+from learning.savers.engines.files import FilesEngine
 from learning.savers.engines.memory import MemoryEngine
 
-ENGINES = ["memory", "postgres", "redis", "cluster"]
+ENGINES = ["memory", "postgres", "redis", "cluster", "files"]
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Storage:
     kind: str
     url: str
     server: Any = None
+    folder: Path | None = None
     memory: MemoryEngine | None = None
     opened: list[Saver] = field(default_factory=list)
 
@@ -39,6 +42,12 @@ class Storage:
             case "postgres":
                 with psycopg.connect(self.url) as connection:
                     return connection.execute("SELECT count(*) FROM lg_items").fetchone()[0]
+            case "files":
+                count = 0
+                for path in self.folder.rglob("*.log"):
+                    with FilesEngine(self.folder)._log(bytes.fromhex(path.stem)).reading() as shelf:
+                        count += len(shelf.items) if shelf else 0
+                return count
             case "redis" | "cluster":
                 client = self.server.client()
                 return sum(client.hlen(key) for key in client.scan_iter("lg:*:items"))
@@ -53,6 +62,8 @@ class Storage:
                 tables = ("lg_threads", "lg_checkpoints", "lg_items", "lg_writes")
                 with psycopg.connect(self.url) as connection:
                     return repr([connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]).encode()
+            case "files":
+                return b"".join(path.read_bytes() for path in self.folder.rglob("*.log"))
             case "redis" | "cluster":
                 client = self.server.client()
                 return b"".join(client.dump(key) for key in client.scan_iter("*"))
@@ -86,7 +97,8 @@ def _empty(request: pytest.FixtureRequest, kind: str) -> Storage:
         case "memory":
             return Storage(kind, "memory://", memory=MemoryEngine())
         case "files":
-            return Storage(kind, request.getfixturevalue("tmp_path").as_uri())
+            folder = request.getfixturevalue("tmp_path")
+            return Storage(kind, folder.as_uri(), folder=folder)
     server = request.getfixturevalue(kind)
     if kind == "postgres":
         with psycopg.connect(server.url, autocommit=True) as connection:

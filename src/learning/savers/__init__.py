@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from .errors import Conflict, InvalidRequest, NotStorable, SaverError, ThreadDeleted, Unavailable, Unreadable
+from .errors import Conflict, InvalidRequest, NotStorable, SaverError, StorageFull, ThreadDeleted, Unavailable, Unreadable
 from .saver import Engine, Saver
 from .serde import ExactSerializer
 
@@ -23,6 +23,7 @@ __all__ = [
     "NotStorable",
     "Saver",
     "SaverError",
+    "StorageFull",
     "ThreadDeleted",
     "Unavailable",
     "Unreadable",

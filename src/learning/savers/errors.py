@@ -40,6 +40,12 @@ class ThreadDeleted(SaverError):
     """A late write to a thread that was deleted while it was on its way. Nothing was written."""
 
 
+class StorageFull(SaverError):
+    """The storage has no room. Nothing was written; the same call may be made again once there is room."""
+
+    retry_is_safe = True
+
+
 class Unavailable(SaverError):
     """The storage did not answer, or not in time. Writes are idempotent: the same call may be made again."""
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import ormsgpack
 
-from ..errors import SaverError, Unreadable
+from ..errors import SaverError, StorageFull, Unreadable
 from ..records import EMPTY, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Request, Row, Scan
 from .memory import Shelf
 
@@ -134,7 +134,7 @@ class FilesEngine:
         except OSError as error:
             where = error.filename or self._folder
             if error.errno in FULL:
-                raise SaverError(f"The disk is full: nothing more can be stored in {where}.") from error
+                raise StorageFull(f"The disk is full: nothing more can be stored in {where}.") from error
             raise SaverError(f"The disk does not do as it is told: {error.strerror}, in {where}.") from error
 
 

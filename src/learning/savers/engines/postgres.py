@@ -16,7 +16,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from ..errors import SaverError, Unavailable
+from ..errors import SaverError, StorageFull, Unavailable
 from ..program import Program, arun, run
 from ..records import (
     EMPTY,
@@ -35,37 +35,23 @@ from ..records import (
     Scan,
     Task,
 )
-
-SCHEMA_VERSION = 1
-
-SCHEMA: LiteralString = """
--- A thread is a hash of the tenant and the thread's id. Its name is the id itself, sealed, or empty if it was deleted.
--- The epoch changes when something is removed, and the horizon is the id of the moment of the last deletion.
-CREATE TABLE IF NOT EXISTS lg_threads (
-    thread bytea PRIMARY KEY, name bytea NOT NULL, epoch bigint NOT NULL,
-    horizon bytea NOT NULL DEFAULT '', ends timestamptz
-);
-CREATE TABLE IF NOT EXISTS lg_checkpoints (
-    thread bytea, space bytea, id bytea, run bytea NOT NULL, data bytea NOT NULL, needs bytea NOT NULL,
-    PRIMARY KEY (thread, space, id)
-);
-CREATE INDEX IF NOT EXISTS lg_checkpoints_by_id ON lg_checkpoints (substring(thread FROM 1 FOR 8), id, thread, space);
-CREATE INDEX IF NOT EXISTS lg_checkpoints_by_run ON lg_checkpoints (run) WHERE run <> '';
-CREATE TABLE IF NOT EXISTS lg_items (
-    thread bytea, name bytea, data bytea NOT NULL, needs bytea NOT NULL, PRIMARY KEY (thread, name)
-);
--- Writes may come before their checkpoint, so there is no foreign key.
-CREATE TABLE IF NOT EXISTS lg_writes (
-    thread bytea, space bytea, id bytea, task bytea, index int, data bytea NOT NULL, needs bytea NOT NULL,
-    PRIMARY KEY (thread, space, id, task, index)
-);
--- All data is compressed already.
-ALTER TABLE lg_checkpoints ALTER data SET STORAGE EXTERNAL;
-ALTER TABLE lg_items ALTER data SET STORAGE EXTERNAL;
-ALTER TABLE lg_writes ALTER data SET STORAGE EXTERNAL;
-CREATE TABLE IF NOT EXISTS lg_schema (version int NOT NULL);
-INSERT INTO lg_schema SELECT 1 WHERE NOT EXISTS (SELECT FROM lg_schema)
-"""
+from .postgres_statements import (
+    BATCH,
+    BURY,
+    COUNT,
+    NEWEST,
+    ONE,
+    PUT,
+    PUT_WRITES,
+    REMOVE_ITEMS,
+    REMOVE_ORPHANS,
+    REMOVE_ROWS,
+    REMOVE_WRITES,
+    SCAN,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SEVERAL,
+)
 
 
 @dataclass(frozen=True)
@@ -219,7 +205,9 @@ def _raise_unless_lost(error: Exception) -> None:
         raise Unavailable("All connections of the pool are in use, and none came free in time.") from error
     if isinstance(error, psycopg.errors.UndefinedTable):
         raise SaverError("The tables are missing: call setup() once.") from error
-    if isinstance(error, psycopg.errors.DiskFull) or not isinstance(error, psycopg.OperationalError):
+    if isinstance(error, psycopg.errors.DiskFull):
+        raise StorageFull(f"PostgreSQL has no room: {str(error).strip()}") from error
+    if not isinstance(error, psycopg.OperationalError):
         raise SaverError(f"PostgreSQL refused: {str(error).strip()}") from error
 
 
@@ -242,10 +230,10 @@ def _program(request: Request) -> Program[Any]:
         case Put() | PutWrites():
             return _put(request)
         case Get(thread, space, id):
-            return _batch(thread, _ONE if id else _NEWEST, {"space": space, "id": (id or "").encode()})
+            return _batch(thread, ONE if id else NEWEST, {"space": space, "id": (id or "").encode()})
         case Read(thread, places):
             spaces, ids = [place.space for place in places], [place.id.encode() for place in places]
-            return _batch(thread, _SEVERAL, {"spaces": spaces, "ids": ids}, places)
+            return _batch(thread, SEVERAL, {"spaces": spaces, "ids": ids}, places)
         case Scan():
             return _scan(request)
         case Remove():
@@ -272,13 +260,13 @@ def _put(request: Put | PutWrites) -> Program[Outcome]:
     }
     after = []
     if isinstance(request, Put):
-        text = _PUT
+        text = PUT
         parameters |= {"run": request.run, "data": request.record.data, "needs": b"".join(request.record.needs)}
         if request.extends is not None:  # lock first, so that the statement itself sees what others have put
             parameters["extends"] = request.extends.encode()
             after = [Statement("SELECT FROM lg_threads WHERE thread = %(thread)s FOR UPDATE", parameters)]
     else:
-        text = _PUT_WRITES
+        text = PUT_WRITES
         tasks = sorted(request.writes)
         parameters |= {
             "tasks": [task.encode() for task, _ in tasks],
@@ -302,7 +290,7 @@ def _batch(
     items: dict[bytes, Record] = {}
     epoch, name = None, b""
     for kind, key, id, index, space, data, needs in (
-        yield Statement(_BATCH.format(chosen), parameters | {"thread": thread})
+        yield Statement(BATCH.format(chosen), parameters | {"thread": thread})
     ):
         if kind == "item":
             items[key] = Record(data, _split(needs))
@@ -344,7 +332,7 @@ def _scan(request: Scan) -> Program[list[Row]]:
         below = request.below
         parameters |= {"below_id": below.id.encode(), "below_thread": below.thread, "below_space": below.space}
     conditions = " AND ".join(text for text, value in wanted.items() if value is not None)
-    rows = yield Statement(_SCAN.format(conditions), parameters)
+    rows = yield Statement(SCAN.format(conditions), parameters)
     return [
         Row(Place(thread, space, id.decode()), Record(data, _split(needs)), name)
         for thread, space, id, data, needs, name in rows
@@ -359,16 +347,16 @@ def _remove(request: Remove) -> Program[int]:
         "ids": [place.id.encode() for place in request.places],
     }
     lock = Statement("UPDATE lg_threads SET epoch = %(new_epoch)s WHERE thread = %(thread)s", parameters)
-    count = Statement(_COUNT, parameters)
-    rest = [Statement(text, parameters) for text in (_REMOVE_WRITES, _REMOVE_ROWS, _REMOVE_ORPHANS)]
+    count = Statement(COUNT, parameters)
+    rest = [Statement(text, parameters) for text in (REMOVE_WRITES, REMOVE_ROWS, REMOVE_ORPHANS)]
     ((removed,),) = yield count
-    yield Statement(_REMOVE_ITEMS, parameters, after=[lock, *rest])
+    yield Statement(REMOVE_ITEMS, parameters, after=[lock, *rest])
     return removed
 
 
 def _drop(request: Drop) -> Program[None]:
     parameters = {"horizon": request.horizon.encode(), "seconds": request.seconds}
-    yield from _clear(request.thread, _BURY, parameters)
+    yield from _clear(request.thread, BURY, parameters)
 
 
 def _clear(thread: bytes, first: LiteralString, parameters: dict[str, Any]) -> Program[None]:
@@ -381,173 +369,3 @@ def _clear(thread: bytes, first: LiteralString, parameters: dict[str, Any]) -> P
 
 def _split(needs: bytes) -> tuple[bytes, ...]:
     return tuple(needs[at : at + 16] for at in range(0, len(needs), 16))
-
-
-# --- statements -------------------------------------------------------------------------------------------------------
-
-_NAMES: LiteralString = (
-    "substring(needs FROM at * 16 + 1 FOR 16) FROM {0}, generate_series(0, length(needs) / 16 - 1) at"
-)
-"""The names that are needed, one in a row."""
-
-_GUARDED: LiteralString = """
-WITH old AS MATERIALIZED (
-    SELECT * FROM lg_threads WHERE thread = %(thread)s FOR SHARE
-), verdict AS MATERIALIZED (
-    SELECT CASE
-        WHEN old.ends <= now() THEN 'expired'
-        WHEN %(lineage)s::bytea < old.horizon THEN 'deleted'
-        WHEN old.epoch IS DISTINCT FROM %(epoch)s::bigint AND %(epoch)s::bigint IS NOT NULL THEN 'stale'
-        WHEN %(extends)s::bytea IS NOT NULL AND coalesce(
-            (SELECT max(id) FROM lg_checkpoints WHERE thread = %(thread)s AND space = %(space)s), ''
-        ) NOT IN (%(extends)s, %(id)s) THEN 'conflict'
-        ELSE 'stored'
-    END AS kind, old.*
-    FROM (VALUES (1)) one LEFT JOIN old ON true
-), thread AS (
-    INSERT INTO lg_threads (thread, name, epoch, ends)
-    SELECT %(thread)s, %(name)s, %(new_epoch)s, now() + %(seconds)s * interval '1 second'
-    FROM verdict
-    WHERE kind = 'stored' AND (thread IS NULL OR name = '' OR ends IS NOT NULL OR %(seconds)s::float IS NOT NULL)
-    ON CONFLICT (thread) DO UPDATE SET
-        name = CASE WHEN lg_threads.name = '' THEN EXCLUDED.name ELSE lg_threads.name END,
-        epoch = CASE WHEN lg_threads.name = '' THEN EXCLUDED.epoch ELSE lg_threads.epoch END,
-        ends = EXCLUDED.ends
-    RETURNING epoch
-), items AS (
-    INSERT INTO lg_items (thread, name, data, needs)
-    SELECT %(thread)s, i.* FROM verdict,
-        unnest(%(items)s::bytea[], %(item_data)s::bytea[], %(item_needs)s::bytea[]) i
-    WHERE kind = 'stored'
-    ON CONFLICT DO NOTHING
-), put AS ({0})
-SELECT kind, coalesce((SELECT epoch FROM thread), epoch) FROM verdict
-"""
-
-_PUT = _GUARDED.replace(
-    "{0}",
-    """
-    INSERT INTO lg_checkpoints (thread, space, id, run, data, needs)
-    SELECT %(thread)s, %(space)s, %(id)s, %(run)s, %(data)s, %(needs)s FROM verdict WHERE kind = 'stored'
-    ON CONFLICT (thread, space, id) DO UPDATE SET run = EXCLUDED.run, data = EXCLUDED.data, needs = EXCLUDED.needs
-""",
-)
-
-_PUT_WRITES = _GUARDED.replace(
-    "{0}",
-    """
-    INSERT INTO lg_writes (thread, space, id, task, index, data, needs)
-    SELECT %(thread)s, %(space)s, %(id)s, w.* FROM verdict,
-        unnest(%(tasks)s::bytea[], %(indexes)s::int[], %(data)s::bytea[], %(needs)s::bytea[]) w
-    WHERE kind = 'stored'
-    ON CONFLICT (thread, space, id, task, index) DO UPDATE SET data = EXCLUDED.data, needs = EXCLUDED.needs
-    WHERE lg_writes.index < 0
-""",
-)
-
-_NEWEST: LiteralString = """
-    SELECT space, id, data, needs FROM lg_checkpoints WHERE thread = %(thread)s AND space = %(space)s
-    ORDER BY id DESC LIMIT 1
-"""
-
-_ONE: LiteralString = """
-    SELECT space, id, data, needs FROM lg_checkpoints
-    WHERE thread = %(thread)s AND space = %(space)s AND id = %(id)s
-"""
-
-_SEVERAL: LiteralString = """
-    SELECT c.space, c.id, c.data, c.needs
-    FROM unnest(%(spaces)s::bytea[], %(ids)s::bytea[]) AS wanted (space, id)
-    JOIN lg_checkpoints c ON c.thread = %(thread)s AND c.space = wanted.space AND c.id = wanted.id
-"""
-
-_BATCH: LiteralString = (
-    """
-WITH RECURSIVE thread AS MATERIALIZED (
-    SELECT epoch, name FROM lg_threads
-    WHERE thread = %(thread)s AND name <> '' AND (ends IS NULL OR ends > now())
-), chosen AS MATERIALIZED (
-    SELECT * FROM ({0}) rows WHERE EXISTS (SELECT FROM thread)
-), written AS MATERIALIZED (
-    SELECT w.space, w.id, task, index, w.data, w.needs
-    FROM chosen c JOIN lg_writes w ON w.thread = %(thread)s AND w.space = c.space AND w.id = c.id
-), needing AS (
-    SELECT needs FROM chosen UNION ALL SELECT needs FROM written
-), nodes (name, needs) AS (
-    SELECT i.name, i.needs FROM (SELECT """
-    + _NAMES.replace("{0}", "needing")
-    + """) AS wanted (name)
-    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name AND get_bit(wanted.name, 120) = 1
-    UNION
-    SELECT i.name, i.needs FROM (SELECT """
-    + _NAMES.replace("{0}", "nodes")
-    + """) AS wanted (name)
-    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name AND get_bit(wanted.name, 120) = 1
-), needed (name) AS (
-    SELECT """
-    + _NAMES.replace("{0}", "(SELECT needs FROM needing UNION ALL SELECT needs FROM nodes) AS all_of_them")
-    + """
-)
-SELECT 'thread' AS kind, NULL::bytea AS key, NULL::bytea AS id, epoch AS index,
-    NULL::bytea AS space, name AS data, NULL::bytea AS needs FROM thread
-UNION ALL SELECT 'row', NULL, id, NULL, space, data, needs FROM chosen
-UNION ALL SELECT 'write', task, id, index, space, data, needs FROM written
-UNION ALL SELECT 'item', name, NULL, NULL, NULL, data, needs
-FROM lg_items WHERE thread = %(thread)s AND name = ANY (ARRAY (SELECT name FROM needed))
-"""
-)
-
-_SCAN: LiteralString = """
-SELECT c.thread, c.space, c.id, c.data, c.needs, t.name
-FROM lg_checkpoints c JOIN lg_threads t ON t.thread = c.thread AND (t.ends IS NULL OR t.ends > now())
-WHERE {0}
-ORDER BY c.id DESC, c.thread DESC, c.space DESC LIMIT %(count)s
-"""
-
-_COUNT: LiteralString = """
-SELECT count(*) FROM unnest(%(spaces)s::bytea[], %(ids)s::bytea[]) AS gone (space, id)
-JOIN lg_checkpoints c ON c.thread = %(thread)s AND c.space = gone.space AND c.id = gone.id
-"""
-
-_REMOVE_WRITES: LiteralString = """
-DELETE FROM lg_writes w USING unnest(%(spaces)s::bytea[], %(ids)s::bytea[]) AS gone (space, id)
-WHERE w.thread = %(thread)s AND w.space = gone.space AND w.id = gone.id
-"""
-
-_REMOVE_ROWS: LiteralString = """
-DELETE FROM lg_checkpoints c USING unnest(%(spaces)s::bytea[], %(ids)s::bytea[]) AS gone (space, id)
-WHERE c.thread = %(thread)s AND c.space = gone.space AND c.id = gone.id
-"""
-
-_REMOVE_ORPHANS: LiteralString = """
-DELETE FROM lg_writes w
-WHERE thread = %(thread)s
-AND NOT EXISTS (SELECT FROM lg_checkpoints c WHERE c.thread = w.thread AND c.space = w.space AND c.id = w.id)
-AND id < (SELECT max(id) FROM lg_checkpoints c WHERE c.thread = w.thread AND c.space = w.space)
-"""
-
-_REMOVE_ITEMS: LiteralString = (
-    """
-WITH RECURSIVE needing AS (
-    SELECT needs FROM lg_checkpoints WHERE thread = %(thread)s
-    UNION ALL SELECT needs FROM lg_writes WHERE thread = %(thread)s
-), needed (name, needs) AS (
-    SELECT i.name, i.needs FROM (SELECT DISTINCT """
-    + _NAMES.replace("{0}", "needing")
-    + """) AS wanted (name)
-    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name
-    UNION
-    SELECT i.name, i.needs FROM (SELECT """
-    + _NAMES.replace("{0}", "needed")
-    + """) AS wanted (name)
-    JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name
-)
-DELETE FROM lg_items WHERE thread = %(thread)s AND name NOT IN (SELECT name FROM needed)
-"""
-)
-
-_BURY: LiteralString = """
-INSERT INTO lg_threads (thread, name, epoch, horizon, ends)
-VALUES (%(thread)s, '', 0, %(horizon)s, now() + %(seconds)s * interval '1 second')
-ON CONFLICT (thread) DO UPDATE SET name = '', epoch = 0, horizon = EXCLUDED.horizon, ends = EXCLUDED.ends
-"""

@@ -14,8 +14,8 @@ from .base import Call, Wrapper
 class TenantSaver(Wrapper):
     """Gives threads and runs names of the tenant's own, whatever saver is inside, and takes them away again.
 
-    (A `Saver` of this library does the same by itself, with `tenant=`, and lists a tenant's threads without reading those
-    of the others.)
+    (A `Saver` of this library does the same by itself, with `tenant=`, and lists a tenant's threads without reading
+    those of the others.)
     """
 
     def __init__(self, inner: BaseCheckpointSaver, tenant: str):
@@ -58,7 +58,8 @@ class TenantSaver(Wrapper):
         """The tenant's checkpoints."""
         if limit is not None and limit <= 0:
             return
-        for found in self.inner.list(config and self._config(config), filter=self._filter(filter), before=before):
+        config, filter = config and self._config(config), self._filter(filter)
+        for found in self.inner.list(config, filter=filter, before=before):
             if self._is_ours(found):
                 yield self._found(found)
                 limit = limit and limit - 1
@@ -71,9 +72,8 @@ class TenantSaver(Wrapper):
         """The same, awaited."""
         if limit is not None and limit <= 0:
             return
-        async for found in self.inner.alist(
-            config and self._config(config), filter=self._filter(filter), before=before
-        ):
+        config, filter = config and self._config(config), self._filter(filter)
+        async for found in self.inner.alist(config, filter=filter, before=before):
             if self._is_ours(found):
                 yield self._found(found)
                 limit = limit and limit - 1

@@ -12,10 +12,10 @@ from .base import Call, Wrapper, thread_of, threads_of
 class TieredSaver(Wrapper):
     """Writes to the cold saver, then to the hot one; reads from the hot one, else from the cold one.
 
-    What is acknowledged is in the cold one. The hot one may lose what it likes, a whole thread at a time: let its threads
-    end by themselves (`ttl`), and it is a cache that many processes share. Where it fails, it is not read for a thread
-    until it has deleted what it has of it, so that an outage leaves no stale copy behind. Listings and deltas come from
-    the cold one, which has them whole.
+    What is acknowledged is in the cold one. The hot one may lose what it likes, a whole thread at a time: let its
+    threads end by themselves (`ttl`), and it is a cache that many processes share. Where it fails, it is not read for a
+    thread until it has deleted what it has of it, so that an outage leaves no stale copy behind. Listings and deltas
+    come from the cold one, which has them whole.
     """
 
     def __init__(self, hot: BaseCheckpointSaver, cold: BaseCheckpointSaver):

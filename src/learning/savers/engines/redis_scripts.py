@@ -1,0 +1,163 @@
+"""What Redis does for each request, in Lua: each script follows after SHARED. Keys and arguments: see `redis`."""
+
+SHARED = r"""
+local about, rows, spaces, ids, items, writes, tasks = unpack(KEYS)
+local call, ANY = redis.call, '\255'
+
+local function less(a, b)  -- by bytes, where `<` would heed the server's locale
+  for i = 1, math.min(#a, #b) do
+    if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
+  end
+  return #a < #b
+end
+
+local function by_id(place) return place:sub(9) .. place:sub(1, 8) end
+
+local function newest(space)
+  return call('ZREVRANGEBYLEX', spaces, '(' .. space .. ANY, '[' .. space, 'LIMIT', 0, 1)[1] or ''
+end
+
+local function tasks_of(place) return call('ZRANGEBYLEX', tasks, '[' .. place, '(' .. place .. ANY) end
+
+local function needs(record)
+  local names, count, run = {}, struct.unpack('>I4B', record)
+  for i = 1, count do names[i] = record:sub(run + 16 * i - 10, run + 16 * i + 5) end
+  return names
+end
+
+local function closure(records)  -- the items that records need, directly or not: one string; and the set of names
+  local found, seen = {}, {}
+  while #records > 0 do
+    for _, name in ipairs(needs(table.remove(records))) do
+      local item = not seen[name] and call('HGET', items, name)
+      if item then
+        seen[name] = true
+        found[#found + 1] = name .. struct.pack('>I4', #item) .. item
+        records[#records + 1] = item
+      end
+    end
+  end
+  return table.concat(found), seen
+end
+"""
+
+# A failover may lose items that a caller has seen stored, and leave the epoch: so it is looked whether they are there.
+STORE = r"""
+local place, name, epoch, new_epoch, lineage, extends, lifetime = unpack(ARGV, 1, 7)
+local old = call('HMGET', about, 'name', 'epoch', 'horizon')
+if less(lineage, old[3] or '') then return {'deleted'} end
+if epoch ~= ANY then
+  if epoch ~= (old[2] or '0') then return {'stale'} end
+  local new = {}
+  for i = 8, #ARGV, 3 do new[ARGV[i + 1]] = true end
+  for i = 8, #ARGV, 3 do
+    for _, item in ipairs(needs(ARGV[i + 2])) do
+      if not new[item] and call('HEXISTS', items, item) == 0 then return {'stale'} end
+    end
+  end
+end
+if extends ~= ANY then
+  local last = newest(place:sub(1, 8))
+  if last ~= extends and last ~= place then return {'conflict'} end
+end
+
+epoch = old[1] and old[2] or new_epoch
+call('HSET', about, 'name', old[1] or name, 'epoch', epoch)  -- first: this fails if the memory is full, not the rest
+for i = 8, #ARGV, 3 do
+  local kind, field, record = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if kind == 'item' then
+    call('HSETNX', items, field, record)
+  elseif kind == 'row' then
+    call('HSET', rows, field, record)
+    call('ZADD', spaces, 0, field)
+    call('ZADD', ids, 0, by_id(field))
+  else
+    call(kind == 'write' and 'HSETNX' or 'HSET', writes, field, record)
+    call('ZADD', tasks, 0, field)
+  end
+end
+for _, key in ipairs(KEYS) do
+  if lifetime == ANY then call('PERSIST', key) else call('PEXPIRE', key, lifetime) end
+end
+return {'stored', epoch}
+"""
+
+# Takes places, or spaces, which stand for their newest places.
+READ = r"""
+if call('EXISTS', about) == 0 then return false end
+local found, records = {}, {}
+for _, place in ipairs(ARGV) do
+  if #place == 8 then place = newest(place) end
+  local row = call('HGET', rows, place)
+  if row then
+    local written = {}
+    for _, task in ipairs(tasks_of(place)) do
+      local record = call('HGET', writes, task)
+      table.insert(written, {task, record})
+      table.insert(records, record)
+    end
+    table.insert(records, row)
+    table.insert(found, {place, row, written})
+  end
+end
+local thread = call('HMGET', about, 'name', 'epoch')
+return {thread[1] or '', thread[2] or '0', found, (closure(records))}
+"""
+
+SCAN = r"""
+local space, below, run, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local found, page = {}, nil
+repeat
+  if space == ANY then
+    page = call('ZREVRANGEBYLEX', ids, '(' .. below, '-', 'LIMIT', 0, count)
+  else
+    page = call('ZREVRANGEBYLEX', spaces, '(' .. below, '[' .. space, 'LIMIT', 0, count)
+  end
+  for _, member in ipairs(page) do
+    local place = space == ANY and member:sub(-8) .. member:sub(1, -9) or member
+    local row = call('HGET', rows, place)
+    if #found < count and (run == ANY or row:sub(6, 5 + row:byte(5)) == run) then table.insert(found, {place, row}) end
+    below = member
+  end
+until #page < count or #found >= count
+return {call('HGET', about, 'name') or '', found}
+"""
+
+# What frees memory comes before what takes some, so that this works where the memory is full.
+REMOVE = r"""
+if call('EXISTS', about) == 0 then return 0 end
+local function remove_write(task)
+  call('HDEL', writes, task)
+  call('ZREM', tasks, task)
+end
+
+local removed = 0
+for i = 2, #ARGV do
+  local place = ARGV[i]
+  if call('HDEL', rows, place) == 1 then
+    removed = removed + 1
+    call('ZREM', spaces, place)
+    call('ZREM', ids, by_id(place))
+    for _, task in ipairs(tasks_of(place)) do remove_write(task) end
+  end
+end
+for _, task in ipairs(call('ZRANGE', tasks, 0, -1)) do
+  local _, last = task:find('\0\0', 9, true)
+  local place = task:sub(1, last)
+  if call('HEXISTS', rows, place) == 0 and less(place, newest(place:sub(1, 8))) then remove_write(task) end
+end
+local records = call('HVALS', rows)
+for _, record in ipairs(call('HVALS', writes)) do table.insert(records, record) end
+local _, needed = closure(records)
+for _, item in ipairs(call('HKEYS', items)) do
+  if not needed[item] then call('HDEL', items, item) end
+end
+call('HSET', about, 'epoch', ARGV[1])
+return removed
+"""
+
+DROP = r"""
+call('UNLINK', unpack(KEYS))
+call('HSET', about, 'horizon', ARGV[1])
+call('PEXPIRE', about, ARGV[2])
+"""
