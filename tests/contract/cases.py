@@ -338,6 +338,18 @@ def a_deleted_thread_is_gone_with_its_writes_and_no_other_is(saver):
 
 
 @case
+def a_checkpoint_that_comes_back_after_a_deletion_has_no_old_writes(saver):
+    where = put(saver, config(), {"a": 1})
+    saver.put_writes(where, [("a", 2)], "task")
+    saver.delete_thread("ana")
+    try:
+        put(saver, config(), {"a": 1}, id=where["configurable"]["checkpoint_id"])
+    except Exception:
+        return  # it is refused, as something that comes late: even better
+    assert pending(saver, where) == []
+
+
+@case
 def a_thread_that_starts_again_after_its_deletion_has_nothing_of_the_old_one(saver):
     conversation(saver, turns=5)
     saver.delete_thread("ana")

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from select import select
-from socketserver import BaseRequestHandler, ThreadingTCPServer
+from socketserver import ThreadingTCPServer
 from threading import Thread
 from typing import Self
 
@@ -27,7 +27,10 @@ class Proxy:
 
     def __init__(self, targets: Sequence[Address], *, cluster: bool = False):
         self.trips = 0
-        self.listeners = [ThreadingTCPServer((LOOPBACK, 0), self._handler(target)) for target in targets]
+        self.listeners = [
+            ThreadingTCPServer((LOOPBACK, 0), lambda client, *_, target=target: self._serve(client, target))
+            for target in targets
+        ]
         self.addresses = [listener.server_address for listener in self.listeners]
         pairs = zip(targets, self.addresses, strict=True) if cluster else ()
         self._said = {b":%d\r\n" % target[1]: b":%d\r\n" % address[1] for target, address in pairs}
@@ -44,13 +47,9 @@ class Proxy:
             listener.shutdown()
             listener.server_close()
 
-    def _handler(proxy, target: Address) -> type[BaseRequestHandler]:
-        class Handler(BaseRequestHandler):
-            def handle(self) -> None:
-                with suppress(OSError), _connected(target) as server:
-                    proxy._pass_on(self.request, server)
-
-        return Handler
+    def _serve(self, client: socket.socket, target: Address) -> None:
+        with suppress(OSError), _connected(target) as server:
+            self._pass_on(client, server)
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         spoken = False
