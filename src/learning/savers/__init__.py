@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from .errors import Conflict, InvalidRequest, NotStorable, SaverError, StorageFull, ThreadDeleted, Unavailable, Unreadable
+from .errors import (
+    Conflict,
+    InvalidRequest,
+    NotStorable,
+    SaverError,
+    StorageFull,
+    ThreadDeleted,
+    Unavailable,
+    Unreadable,
+)
 from .saver import Engine, Saver
 from .serde import ExactSerializer
 

@@ -53,7 +53,7 @@ class ExactSerializer:
     Args:
         allow: classes of yours that may be stored: dataclasses, pydantic models, enums, named tuples, each as the class
             or as `("module", "Name")`. LangChain's messages and LangGraph's own types always may. `True` allows every
-            such class that can be imported: for a store that nobody else can write to.
+            such class of the modules that the program has imported: for a store that nobody else can write to.
     """
 
     def __init__(self, allow: Iterable[type | tuple[str, ...]] | Literal[True] = ()):
@@ -104,12 +104,17 @@ class ExactSerializer:
         Raises:
             Unreadable: if they are damaged, or name a class that is not allowed or has changed.
         """
-        try:
-            return ormsgpack.unpackb(data, ext_hook=self._rebuilt)
-        except Unreadable:
-            raise
+        rebuilding = _Rebuilding(self)
+        try:  # with something behind it, because msgpack does not mind bytes that are left over
+            value, end = ormsgpack.unpackb(b"".join([b"\x92", data, b"\xc3"]), ext_hook=rebuilding)
         except Exception as error:
-            raise Unreadable(f"The stored value is damaged: {type(error).__name__}: {error}.") from error
+            cause = rebuilding.failed or error
+            if isinstance(cause, Unreadable):
+                raise cause from None
+            raise Unreadable(f"The stored value is damaged: {type(cause).__name__}: {cause}.") from cause
+        if end is not True:
+            raise Unreadable("The stored value is damaged: there are bytes left over.")
+        return value
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """As LangGraph's serializer protocol has it."""
@@ -142,29 +147,25 @@ class ExactSerializer:
         self._names[cls] = name
         return name
 
-    def _class(self, module: str, qualname: str) -> type:
+    def allowed_class(self, module: str, qualname: str) -> type:
+        """The class of that name, if it may be rebuilt.
+
+        Raises:
+            Unreadable: if it is not allowed, is gone, or is no class whose instances could be stored.
+        """
         name = (module, qualname)
         found = self._classes.get(name)
         if found is None:
             if not self._all_allowed and name not in self._allowed:
                 raise Unreadable(f"The stored value has a {'.'.join(name)}, which is not on the saver's allowlist.")
             try:
-                found = _find(module, qualname)
+                found = _find(module, qualname, may_import=name in self._allowed)
             except (ImportError, AttributeError) as error:
                 raise Unreadable(f"The stored value has a {'.'.join(name)}, which cannot be found any more.") from error
             if not isinstance(found, type) or _object_kind(found) is None:
                 raise Unreadable(f"The stored value names {'.'.join(name)}, which is no class that could be stored.")
             self._classes[name] = found
         return found
-
-    def _rebuilt(self, code: int, data: bytes) -> Any:
-        parts = ormsgpack.unpackb(data, ext_hook=self._rebuilt)
-        if code in _OBJECTS:
-            module, qualname, *state = parts
-            return _OBJECTS[code].rebuild(self._class(module, qualname), *state)
-        if code not in _KINDS:
-            raise Unreadable(f"The stored value has a part of kind {code}, which this version does not know.")
-        return _KINDS[code](parts)
 
 
 def array_of(count: int, parts: Iterable[bytes]) -> bytes:
@@ -273,6 +274,27 @@ class _Lowering:
         if type(value) is str and not _is_unicode(value):
             return Ext(_SURROGATES, ormsgpack.packb(value.encode("utf-8", "surrogatepass")))
         return value
+
+
+class _Rebuilding:
+    """Extensions of one value on their way out of msgpack, which does not tell what its hook raises."""
+
+    def __init__(self, serializer: ExactSerializer):
+        self._serializer = serializer
+        self.failed: Exception | None = None
+
+    def __call__(self, code: int, data: bytes) -> Any:
+        try:
+            parts = ormsgpack.unpackb(data, ext_hook=self)
+            if code in _OBJECTS:
+                module, qualname, *state = parts
+                return _OBJECTS[code].rebuild(self._serializer.allowed_class(module, qualname), *state)
+            if code not in _KINDS:
+                raise Unreadable(f"The stored value has a part of kind {code}, which this version does not know.")
+            return _KINDS[code](parts)
+        except Exception as error:
+            self.failed = self.failed or error
+            raise
 
 
 # --- kinds of values --------------------------------------------------------------------------------------------------
@@ -513,8 +535,12 @@ def _name_of(cls: type) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
 
 
-def _find(module: str, qualname: str) -> Any:
-    found = sys.modules.get(module) or importlib.import_module(module)
+def _find(module: str, qualname: str, may_import: bool = True) -> Any:
+    found = sys.modules.get(module)
+    if found is None:
+        if not may_import:
+            raise ImportError(f"the program has not imported {module}")
+        found = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part)
     return found
