@@ -10,7 +10,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import START, StateGraph
 
-from learning.savers import Conflict, InvalidRequest, ThreadDeleted, Unreadable
+from learning.savers import Conflict, InvalidRequest, NotStorable, ThreadDeleted, Unreadable
 
 from .cases import config, contents, conversation, ids, pending, put, values
 
@@ -246,3 +246,81 @@ def what_is_not_encrypted_is_refused_where_there_is_a_key(storage):
 def storage_is_usable(saver: Any) -> bool:
     """Whether a saver still takes a new thread."""
     return values(saver, put(saver, config("new"), {"a": 1})) == {"a": 1}
+
+
+# --- hostile input ----------------------------------------------------------------------------------------------------
+
+NAMES = [
+    "../../etc/passwd", "/", ".", "", "a\0b", "\0", "{x}", "{", "a:b", "*", "?", "[a]", "%", "_", "'; DROP TABLE lg_items; --",
+    '"', "\\", "\n", "\r\n", "é", "e\u0301", "\ud800", "\U0001f600", "名" * 3400, "x" * 10_000, " ", "NULL", "None", "0", "-1",
+]  # fmt: skip
+
+
+@case
+def any_name_of_a_thread_or_a_namespace_is_a_name_and_no_more(storage):
+    saver = storage.open()
+    for number, name in enumerate(NAMES):
+        put(saver, config(name, ns="sub"), {"n": number})
+        put(saver, config("thread", ns=name), {"ns": number})
+    for number, name in enumerate(NAMES):
+        found = saver.get_tuple(config(name, ns="sub"))
+        assert (found.config["configurable"]["thread_id"], found.checkpoint["channel_values"]) == (name, {"n": number})
+        found = saver.get_tuple(config("thread", ns=name))
+        assert (found.config["configurable"]["checkpoint_ns"], found.checkpoint["channel_values"]) == (
+            name,
+            {"ns": number},
+        )
+    for number, name in enumerate(NAMES):
+        saver.delete_thread(name)
+        assert len(list(saver.list(None))) == 2 * len(NAMES) - number - 1
+
+
+@case
+def any_id_of_a_checkpoint_or_a_task_is_an_id_or_is_refused(storage):
+    saver = storage.open()
+    for number, name in enumerate(name for name in NAMES if name):
+        try:
+            where = put(saver, config(f"thread {number}"), {"n": number}, id=name)
+            saver.put_writes(where, [("a", number)], name, name)
+        except InvalidRequest:
+            assert len(name.encode(errors="replace")) > 255 or "\ud800" in name
+            continue
+        assert values(saver, config(f"thread {number}", checkpoint_id=name)) == {"n": number}
+        assert pending(saver, where) == [(name, "a", number)]
+
+
+@case
+def a_filter_compares_and_does_no_more(storage):
+    saver = storage.open()
+    for name in NAMES:
+        put(saver, config(), metadata={name: name} if name != "\ud800" else {}, id=str(uuid6()))
+    for key in NAMES[:-6]:
+        found = list(saver.list(None, filter={key: key})) if key not in ("\ud800", "a\0b", "\0") else []
+        assert len(found) <= 1
+        assert list(saver.list(None, filter={key: "x' OR '1'='1"})) == []
+        assert list(saver.list(None, filter={f"{key}' OR 1=1 --": 1})) == []
+
+
+@case
+def odd_values_in_state_metadata_and_writes_come_back(storage):
+    saver = storage.open()
+    odd = {"inf": float("inf"), "nul": "a\0b", "half": "\ud800", "big": 2**80, "keys": {1: "a", None: 2}, "t": (1, [2])}
+    where = put(saver, config(), {"odd": odd, "list": [odd, "\ud800" * 200]}, metadata={"odd": {"nul": ["\0"]}})
+    saver.put_writes(where, [("odd", odd)], "task")
+
+    assert values(saver, where) == {"odd": odd, "list": [odd, "\ud800" * 200]}
+    assert pending(saver, where) == [("task", "odd", odd)]
+    assert saver.get_tuple(where).metadata["odd"] == {"nul": ["\0"]}
+
+
+@case
+def what_cannot_be_stored_is_refused_by_name_and_stores_nothing(storage):
+    saver = storage.open()
+    with pytest.raises(NotStorable, match=r"channel 'plan': builtins\.object .*thread 'ana'"):
+        put(saver, config(), {"fine": 1, "plan": object()})
+    where = put(saver, config(), {"fine": 1})
+    with pytest.raises(NotStorable, match=r"channel 'plan'\[0\]\['x'\]"):
+        saver.put_writes(where, [("fine", 1), ("plan", [{"x": object()}])], "task")
+
+    assert pending(saver, where) == []
+    assert ids(saver.list(None)) == [where["configurable"]["checkpoint_id"]]

@@ -75,12 +75,16 @@ class ExactSerializer:
             NotStorable: if there is something in it that cannot be rebuilt exactly, or is not allowed.
         """
         try:
-            return ormsgpack.packb(self._lowering.lower(value))
-        except ormsgpack.MsgpackEncodeError:  # an int of more than 64 bits, or a string with half a character in it
             try:
+                return ormsgpack.packb(self._lowering.lower(value))
+            except NotStorable:
+                raise
+            except ormsgpack.MsgpackEncodeError:  # an int of more than 64 bits, or a string with half a character
                 return ormsgpack.packb(_Lowering(self, careful=True).lower(value))
-            except ormsgpack.MsgpackEncodeError as error:
-                raise NotStorable(f"The value cannot be stored: {error}.") from error
+        except NotStorable:
+            raise
+        except ormsgpack.MsgpackEncodeError as error:
+            raise NotStorable(f"The value cannot be stored: {error}.") from error
         except RecursionError as error:
             raise NotStorable("The value contains itself, or is nested too deep.") from error
 
