@@ -1,0 +1,125 @@
+"""PostgreSQL breaks in each way it knows while agents talk: nothing acknowledged is lost, and no error is silent."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from learning.savers import SaverError, Unavailable, open_saver
+
+from ..contract.cases import config, conversation, put, values
+from .harness import talking
+
+
+@pytest.fixture
+def url(postgres) -> str:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
+    with open_saver(postgres.url):
+        return postgres.url
+
+
+def kill_backends(url: str) -> int:
+    """End all sessions but our own in the middle of whatever they do."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        return ended.fetchone()[0]
+
+
+def test_sessions_that_are_ended_again_and_again_lose_nothing_and_are_not_noticed(url: str):
+    with open_saver(url) as saver, talking(saver) as (talks, recorded):
+        ended = 0
+        for _ in range(20):
+            talks.until(3)
+            ended += kill_backends(url)
+    assert ended >= 20
+    assert talks.errors == []
+    with open_saver(url) as other:
+        recorded.verify(other)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_server_that_restarts_loses_nothing(postgres, url: str, how: str):
+    (node,) = postgres.nodes
+    with open_saver(url) as saver, talking(saver) as (talks, recorded):
+        talks.until(20)
+        getattr(node, how)()
+        node.start()
+        talks.until(20)
+    assert [error for error in talks.errors if not isinstance(error, Unavailable)] == []
+    with open_saver(url) as other:
+        recorded.verify(other)
+
+
+def test_a_server_that_is_away_is_told_and_a_retry_is_said_to_be_safe(postgres, url: str):
+    (node,) = postgres.nodes
+    with open_saver(url, timeout=0.5) as saver:
+        where = put(saver, config(), {"a": 1})
+        node.stop()
+        try:
+            with pytest.raises(Unavailable) as raised:
+                put(saver, where, {"a": 2}, {"a": 2})
+            assert raised.value.retry_is_safe
+        finally:
+            node.start()
+        assert values(saver, put(saver, where, {"a": 2}, {"a": 2})) == {"a": 2}
+
+
+def test_a_pool_without_a_free_connection_is_told_in_time(url: str):
+    with open_saver(url, pool=1, timeout=0.5) as saver:
+        put(saver, config(), {"a": 1})
+        with saver.engine._pool.connection(), pytest.raises(Unavailable, match="All connections of the pool"):
+            saver.get_tuple(config())
+        assert values(saver, config()) == {"a": 1}
+
+
+def test_twenty_four_callers_may_set_up_at_once(postgres, url: str):
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
+
+    def set_up(number: int) -> None:
+        saver = open_saver(url, pool=1)
+        if number % 2:
+            saver.setup()
+            saver.close()
+        else:
+            asyncio.run(set_up_awaited(saver))
+
+    async def set_up_awaited(saver) -> None:
+        async with saver:
+            pass
+
+    with ThreadPoolExecutor(24) as pool:
+        list(pool.map(set_up, range(24)))
+    with open_saver(url) as saver:
+        conversation(saver, turns=3)
+
+
+def test_tables_of_a_newer_version_are_left_alone(url: str):
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE lg_schema SET version = 99")
+    with pytest.raises(SaverError, match="version 99, and this library knows 1: update it"):
+        open_saver(url).setup()
+
+
+def test_tables_that_are_missing_are_told(url: str):
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
+    saver = open_saver(url)
+    with pytest.raises(SaverError, match=r"call setup\(\) once"):
+        saver.get_tuple(config())
+    saver.close()
+
+
+def test_two_threads_of_one_saver_put_and_prune_one_conversation_at_once(url: str):
+    with open_saver(url) as saver, open_saver(url) as other, ThreadPoolExecutor(2) as pool:
+        pruning = pool.submit(lambda: [other.prune(["ana"]) for _ in range(40)])
+        configs = conversation(saver, turns=60)
+        pruning.result()
+        assert len(values(saver, configs[-1])["messages"]) == 60
+        saver.prune(["ana"])
+        assert len(values(other, config())["messages"]) == 60
