@@ -193,6 +193,8 @@ def a_thread_ends_with_its_time_and_nothing_is_left_of_it(storage):
     storage.wait_until(lambda: saver.get_tuple(config()) is None)
 
     assert list(saver.list(None)) == []
+    saver.sweep()
+    assert (storage.items(), saver.sweep()) == (0, 0)
     where = put(saver, config(), {"b": "z" * 500})
     assert values(saver, where) == {"b": "z" * 500}
     assert pending(saver, where) == []

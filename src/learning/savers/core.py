@@ -31,7 +31,7 @@ from .codec import Codec, Pointer, Writer, split
 from .errors import Conflict, InvalidRequest, NotStorable, ThreadDeleted, Unreadable
 from .program import Program
 from .recall import Manifest, Recall
-from .records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Row, Scan, Task
+from .records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Row, Scan, Sweep, Task
 from .serde import ExactSerializer
 
 PAGE = 100
@@ -206,6 +206,13 @@ class Core:
         if not dry_run:
             yield from self._remove(gone)
         return len(gone)
+
+    def sweep(self) -> Program[int]:
+        """Remove all threads whose time is up, of all tenants. They are not read before either; this makes room."""
+        swept = 0
+        while count := (yield Sweep()):
+            swept += count
+        return swept
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

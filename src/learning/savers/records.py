@@ -132,7 +132,12 @@ class Drop:
     seconds: float
 
 
-Request = Put | PutWrites | Get | Read | Scan | Remove | Drop
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Remove some of the threads of any owner whose time is up. Answer: how many; 0 if there are no more."""
+
+
+Request = Put | PutWrites | Get | Read | Scan | Remove | Drop | Sweep
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

@@ -151,6 +151,10 @@ class Saver(BaseCheckpointSaver[str]):
             self._core.retain(thread_id, newest=newest, younger_than=younger_than, dry_run=dry_run), self.engine.perform
         )
 
+    def sweep(self) -> int:
+        """Make room: remove the threads whose time is up (`ttl`), of all tenants, and return how many."""
+        return run(self._core.sweep(), self.engine.perform)
+
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
@@ -231,6 +235,10 @@ class Saver(BaseCheckpointSaver[str]):
             self._core.retain(thread_id, newest=newest, younger_than=younger_than, dry_run=dry_run),
             self.engine.aperform,
         )
+
+    async def asweep(self) -> int:
+        """The same, awaited."""
+        return await arun(self._core.sweep(), self.engine.aperform)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

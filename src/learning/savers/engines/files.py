@@ -31,7 +31,7 @@ from pathlib import Path
 import ormsgpack
 
 from ..errors import SaverError, StorageFull, Unreadable
-from ..records import EMPTY, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Request, Row, Scan
+from ..records import EMPTY, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Request, Row, Scan, Sweep
 from .memory import Shelf
 
 FORMAT = b"LOG\x01"
@@ -101,6 +101,9 @@ class FilesEngine:
                     return self._log(thread).remove(request)
                 case Drop(thread):
                     return self._log(thread).drop(request)
+                case Sweep():
+                    threads = [bytes.fromhex(path.stem) for path in self._folder.glob("*/*.log")]
+                    return sum(self._log(thread, keep=False).sweep() for thread in threads)
 
     async def aperform(self, request: Request) -> object:
         """The same, in a thread."""
@@ -207,6 +210,15 @@ class _Log:
         with self._writing():
             self._shelf = Shelf(self._thread, horizon=request.horizon, ends=time.time() + request.seconds)
             self._rewrite(_packed(self._shelf))
+
+    def sweep(self) -> int:
+        """Remove the file if its time is up; how many were removed."""
+        with self.reading() as shelf:
+            if shelf:
+                return 0
+        with self._writing() as file:
+            self._catch_up(file)
+            return 0 if self._end else 1
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ..records import (
     Request,
     Row,
     Scan,
+    Sweep,
     Task,
 )
 
@@ -180,6 +181,11 @@ class MemoryEngine:
             case Drop(thread, horizon, seconds):
                 self._shelves[thread] = Shelf(thread, horizon=horizon, ends=time.time() + seconds)
                 return None
+            case Sweep():
+                before = len(self._shelves)
+                for thread in list(self._shelves):
+                    self._shelf(thread)
+                return before - len(self._shelves)
 
     def _shelf(self, thread: bytes) -> Shelf | None:
         shelf = self._shelves.get(thread)

@@ -33,6 +33,7 @@ from ..records import (
     Request,
     Row,
     Scan,
+    Sweep,
     Task,
 )
 from .postgres_statements import (
@@ -51,6 +52,7 @@ from .postgres_statements import (
     SCHEMA,
     SCHEMA_VERSION,
     SEVERAL,
+    SWEEP,
 )
 
 
@@ -240,6 +242,8 @@ def _program(request: Request) -> Program[Any]:
             return _remove(request)
         case Drop():
             return _drop(request)
+        case Sweep():
+            return _sweep()
 
 
 def _put(request: Put | PutWrites) -> Program[Outcome]:
@@ -357,6 +361,11 @@ def _remove(request: Remove) -> Program[int]:
 def _drop(request: Drop) -> Program[None]:
     parameters = {"horizon": request.horizon.encode(), "seconds": request.seconds}
     yield from _clear(request.thread, BURY, parameters)
+
+
+def _sweep() -> Program[int]:
+    ((swept,),) = yield Statement(SWEEP, {})
+    return swept
 
 
 def _clear(thread: bytes, first: LiteralString, parameters: dict[str, Any]) -> Program[None]:

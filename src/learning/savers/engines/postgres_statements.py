@@ -11,6 +11,7 @@ CREATE TABLE IF NOT EXISTS lg_threads (
     thread bytea PRIMARY KEY, name bytea NOT NULL, epoch bigint NOT NULL,
     horizon bytea NOT NULL DEFAULT '', ends timestamptz
 );
+CREATE INDEX IF NOT EXISTS lg_threads_by_end ON lg_threads (ends) WHERE ends IS NOT NULL;
 CREATE TABLE IF NOT EXISTS lg_checkpoints (
     thread bytea, space bytea, id bytea, run bytea NOT NULL, data bytea NOT NULL, needs bytea NOT NULL,
     PRIMARY KEY (thread, space, id)
@@ -198,4 +199,19 @@ BURY: LiteralString = """
 INSERT INTO lg_threads (thread, name, epoch, horizon, ends)
 VALUES (%(thread)s, '', 0, %(horizon)s, now() + %(seconds)s * interval '1 second')
 ON CONFLICT (thread) DO UPDATE SET name = '', epoch = 0, horizon = EXCLUDED.horizon, ends = EXCLUDED.ends
+"""
+
+SWEEP: LiteralString = """
+WITH gone AS (
+    DELETE FROM lg_threads WHERE thread IN (
+        SELECT thread FROM lg_threads WHERE ends <= now() ORDER BY ends LIMIT 100 FOR UPDATE SKIP LOCKED
+    ) RETURNING thread
+), checkpoints AS (
+    DELETE FROM lg_checkpoints USING gone WHERE lg_checkpoints.thread = gone.thread
+), items AS (
+    DELETE FROM lg_items USING gone WHERE lg_items.thread = gone.thread
+), writes AS (
+    DELETE FROM lg_writes USING gone WHERE lg_writes.thread = gone.thread
+)
+SELECT count(*) FROM gone
 """

@@ -25,7 +25,23 @@ from redis.crc import key_slot
 
 from ..errors import InvalidRequest, Unavailable
 from ..program import Program, arun, run
-from ..records import EMPTY, Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Request, Row, Scan
+from ..records import (
+    EMPTY,
+    Batch,
+    Drop,
+    Get,
+    Outcome,
+    Place,
+    Put,
+    PutWrites,
+    Read,
+    Record,
+    Remove,
+    Request,
+    Row,
+    Scan,
+    Sweep,
+)
 from .redis_scripts import DROP, READ, REMOVE, SCAN, SHARED, STORE
 from .redis_servers import Servers
 
@@ -94,6 +110,8 @@ class RedisEngine:
             case Remove(thread, places, new_epoch):
                 keys = [_key(place.space, place.id) for place in places]
                 return (yield from self._run(REMOVE, thread, [new_epoch, *keys]))
+            case Sweep():
+                return 0  # Redis does it by itself
             case Drop(thread, horizon, seconds):
                 yield from self._run(DROP, thread, [horizon, _milliseconds(seconds)])
 
