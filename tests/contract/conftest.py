@@ -13,6 +13,7 @@ from learning.savers import Saver, open_saver
 from learning.savers.engines.files import FilesEngine
 from learning.savers.engines.memory import MemoryEngine
 
+TABLES = ("lg_threads", "lg_checkpoints", "lg_items", "lg_writes")
 ENGINES = ["memory", "postgres", "redis", "cluster", "files"]
 
 
@@ -53,15 +54,34 @@ class Storage:
                 return sum(client.hlen(key) for key in client.scan_iter("lg:*:items"))
         raise AssertionError(self.kind)
 
+    def bytes(self) -> int:
+        """How many bytes are stored, with what the storage needs for them."""
+        match self.kind:
+            case "memory":
+                shelves = self.memory._shelves.values()
+                records = [record for shelf in shelves for record, _ in shelf.rows.values()]
+                records += [record for shelf in shelves for tasks in shelf.writes.values() for record in tasks.values()]
+                records += [record for shelf in shelves for record in shelf.items.values()]
+                return sum(len(record.data) + 16 * len(record.needs) for record in records)
+            case "postgres":
+                sizes = [f"(SELECT sum(pg_column_size(t.*)) FROM {table} t)" for table in TABLES]
+                with psycopg.connect(self.url) as connection:
+                    return connection.execute(f"SELECT {' + '.join(sizes)}").fetchone()[0]
+            case "files":
+                return sum(path.stat().st_size for path in self.folder.rglob("*.log"))
+            case "redis" | "cluster":
+                client = self.server.client()
+                return sum(client.memory_usage(key, samples=0) for key in client.scan_iter("*"))
+        raise AssertionError(self.kind)
+
     def dump(self) -> bytes:
         """All that is stored, as bytes."""
         match self.kind:
             case "memory":
                 return repr(self.memory._shelves).encode()
             case "postgres":
-                tables = ("lg_threads", "lg_checkpoints", "lg_items", "lg_writes")
                 with psycopg.connect(self.url) as connection:
-                    return repr([connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]).encode()
+                    return repr([connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES]).encode()
             case "files":
                 return b"".join(path.read_bytes() for path in self.folder.rglob("*.log"))
             case "redis" | "cluster":

@@ -120,7 +120,7 @@ class Core:
     def get_tuple(self, config: RunnableConfig) -> Program[CheckpointTuple | None]:
         """One checkpoint; see `BaseCheckpointSaver.get_tuple`."""
         batch = yield from self._get(config)
-        return next(iter(self._tuples(batch)), None)
+        return next(iter(self._tuples(batch, remember=True)), None)
 
     def pages(
         self,
@@ -287,7 +287,7 @@ class Core:
         above = Place(place.thread, place.space, parent)
         manifest = self._recall.row(above)
         if manifest is None:
-            self._tuples((yield Read(place.thread, [above])))
+            self._tuples((yield Read(place.thread, [above])), remember=True)
             manifest = self._recall.row(above)
         return {
             channel: manifest.values[channel]
@@ -358,7 +358,8 @@ class Core:
 
     # --- from records -------------------------------------------------------------------------------------------------
 
-    def _tuples(self, batch: Batch) -> list[CheckpointTuple]:
+    def _tuples(self, batch: Batch, *, remember: bool = False) -> list[CheckpointTuple]:
+        """The checkpoints of a batch; to be remembered where a put may follow."""
         tuples = []
         for row in batch.rows:
             thread_id = self._codec.opened_name(row)
@@ -366,8 +367,9 @@ class Core:
                 ns, parent, checkpoint, metadata, pointers = self._codec.opened_row(row)
                 values = self._values(batch, row, pointers, pointers.keys())
                 writes = [(each[1], each[3], each[4]) for each in self._writes(batch, row.place)]
-            manifest = Manifest(checkpoint["channel_versions"], split(pointers, row.record.needs))
-            self._recall.remember_row(row.place, manifest)
+            if remember:
+                manifest = Manifest(checkpoint["channel_versions"], split(pointers, row.record.needs))
+                self._recall.remember_row(row.place, manifest)
             tuples.append(
                 CheckpointTuple(
                     config=_config(thread_id, ns, row.place.id),
@@ -377,7 +379,7 @@ class Core:
                     pending_writes=writes,
                 )
             )
-        if tuples and batch.epoch is not None:
+        if remember and tuples and batch.epoch is not None:
             self._recall.remember_items(batch.rows[0].place.thread, batch.epoch, batch.items)
         return tuples
 
