@@ -1,7 +1,9 @@
 """What our savers do beyond LangGraph's base interface. Each case takes a storage, empty at first, to open savers on."""
 
 import operator
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Annotated, Any, TypedDict
 
@@ -55,6 +57,18 @@ def what_is_put_after_pruning_is_whole(storage):
     where = put(saver, configs[-1], {"messages": [*messages, *messages]}, {"messages": 31})
 
     assert values(other, where)["messages"] == [*messages, *messages]
+
+
+@case
+def what_is_inherited_from_a_checkpoint_that_was_pruned_meanwhile_is_not_made_up(storage):
+    saver, other = storage.open(), storage.open()
+    first = put(saver, config(), {"a": "1" * 200, "b": "2" * 200})
+    put(other, first, {"c": "3" * 200}, {"c": 1})
+    other.prune(["ana"])
+    saver.get_tuple(config())  # now it knows the thread as it is, and remembers the first checkpoint as it was
+    where = put(saver, first, {"a": "4" * 200}, {"a": 2, "b": 1}, new={"a": 2})
+
+    assert values(other, where) == {"a": "4" * 200}
 
 
 @case
@@ -186,6 +200,28 @@ def of_two_writers_on_one_thread_the_second_is_told(storage):
 
 
 @case
+def of_two_writers_at_the_same_moment_one_is_told(storage):
+    savers = [storage.open(fencing=True), storage.open(fencing=True)]
+    head = put(savers[0], config(), {"n": 0}, source="input")
+
+    def extend(saver: Any, above: dict, start: threading.Barrier, n: int) -> dict | None:
+        start.wait()
+        try:
+            return put(saver, above, {"n": n}, {"n": n})
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        for n in range(1, 31):
+            start = threading.Barrier(2)
+            outcomes = [pool.submit(extend, saver, head, start, n) for saver in savers]
+            stored = [outcome.result() for outcome in outcomes if outcome.result()]
+            assert len(stored) == 1
+            head = stored[0]
+    assert len(list(savers[0].list(config()))) == 31
+
+
+@case
 def a_thread_ends_with_its_time_and_nothing_is_left_of_it(storage):
     saver = storage.open(ttl=timedelta(seconds=0.2))
     where = put(saver, config(), {"a": "x" * 500})
@@ -230,7 +266,9 @@ def a_key_hides_everything_and_another_key_opens_nothing(storage):
     for keys in ([], [new]):
         with pytest.raises(Unreadable, match=r"encrypted|key"):
             storage.open(keys=keys).get_tuple(where)
+    configs = conversation(storage.open(keys=[old]), "ben")
     rotated = storage.open(keys=[new, old])
+    assert len(contents(rotated.get_tuple(configs[-1]))) == 30
     assert values(rotated, where) == {"secret": "s" * 300, "short": "tiny"}
     later = put(rotated, where, {"secret": "s" * 300}, {"secret": 2})
     assert values(storage.open(keys=[new, old]), later) == {"secret": "s" * 300}

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import Unreadable
 from .records import Batch, Place, Record, Row, Task
-from .rope import children_in, twist, untwist
+from .rope import twist, untwist
 from .seal import Sealer
 from .serde import ExactSerializer, array_of
 
@@ -70,10 +70,8 @@ class Codec:
         length, *counts = pointer
         rest = iter(names)
         levels = [[next(rest) for _ in range(count)] for count in counts]
-        children = children_in(batch.items, lambda data: self.name_of_node(data, thread))
-        return self.serde.loads(
-            array_of(length, [self._item(batch, thread, name) for name in untwist(levels, children)])
-        )
+        items = untwist(levels, lambda name: self._record(batch, thread, name)[1])
+        return self.serde.loads(array_of(length, [self._item(batch, thread, name) for name in items]))
 
     def name_of_item(self, data: bytes, thread: bytes) -> bytes:
         """The name of an item that needs no other: its last byte is even."""
@@ -86,10 +84,14 @@ class Codec:
         return digest[:15] + ODD[digest[15]]
 
     def _item(self, batch: Batch, thread: bytes, name: bytes) -> bytes:
+        return self._record(batch, thread, name)[0]
+
+    def _record(self, batch: Batch, thread: bytes, name: bytes) -> tuple[bytes, Sequence[bytes]]:
+        """The data of an item, and the names that it needs."""
         record = batch.items.get(name)
         if record is None:
             raise Unreadable("A part of what is stored is missing.")
-        return self.sealer.open(record.data, thread + name)
+        return self.sealer.open(record.data, thread + name + b"".join(record.needs)), record.needs
 
 
 class Writer:
@@ -117,7 +119,7 @@ class Writer:
         """The new items, sealed."""
         seal = self._codec.sealer.seal
         return {
-            name: Record(b"" if children else seal(data, self._thread + name), children)
+            name: Record(seal(data, self._thread + name + b"".join(children)), children)
             for name, (data, children) in self._new.items()
         }
 

@@ -30,7 +30,7 @@ from langgraph.checkpoint.base.id import uuid6
 from .codec import Codec, Pointer, Writer, split
 from .errors import Conflict, InvalidRequest, NotStorable, ThreadDeleted, Unreadable
 from .program import Program
-from .recall import Manifest, Recall
+from .recall import Items, Manifest, Recall
 from .records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Row, Scan, Sweep, Task
 from .serde import ExactSerializer
 
@@ -82,8 +82,10 @@ class Core:
         rest = {key: value for key, value in checkpoint.items() if key != "channel_values"}
         fenced = self._fencing and metadata.get("source") not in ("update", "fork")
         while True:
-            inherited = yield from self._inherited(place, parent, checkpoint, new_versions)
+            inherited, epoch = yield from self._inherited(place, parent, checkpoint, new_versions)
             known = self._recall.items(place.thread)
+            if inherited and known.epoch != epoch:  # rely on what is inherited, and on nothing else
+                known = Items(epoch, frozenset())
             writer = Writer(self._codec, place.thread, known.names)
             with _told(thread_id, place.id):
                 values = inherited | {
@@ -105,7 +107,7 @@ class Core:
                 seconds=self._seconds,
             )
             if self._settled(outcome, place, thread_id, writer):
-                self._recall.remember_row(place, Manifest(checkpoint["channel_versions"], values))
+                self._recall.remember_row(place, Manifest(outcome.epoch, checkpoint["channel_versions"], values))
                 return _config(thread_id, ns, place.id)
 
     def put_writes(
@@ -278,22 +280,24 @@ class Core:
 
     def _inherited(
         self, place: Place, parent: str | None, checkpoint: Checkpoint, new_versions: ChannelVersions
-    ) -> Program[dict[str, tuple[Pointer, Sequence[bytes]]]]:
-        """Where the parent has the values that have not changed and that the caller did not repeat."""
+    ) -> Program[tuple[dict[str, tuple[Pointer, Sequence[bytes]]], int | None]]:
+        """Where the parent has the values that have not changed and that the caller did not repeat, in which epoch."""
         versions = checkpoint["channel_versions"]
         unchanged = versions.keys() - checkpoint["channel_values"].keys() - new_versions.keys()
         if not unchanged or parent is None:
-            return {}
+            return {}, None
         above = Place(place.thread, place.space, parent)
         manifest = self._recall.row(above)
         if manifest is None:
             self._tuples((yield Read(place.thread, [above])), remember=True)
             manifest = self._recall.row(above)
+        if manifest is None:
+            return {}, None
         return {
             channel: manifest.values[channel]
             for channel in sorted(unchanged)
-            if manifest and channel in manifest.values and manifest.versions.get(channel) == versions[channel]
-        }
+            if channel in manifest.values and manifest.versions.get(channel) == versions[channel]
+        }, manifest.epoch
 
     def _read(self, places: Sequence[Place]) -> Program[list[CheckpointTuple]]:
         """Whole checkpoints, in this order, without those that are gone by now."""
@@ -368,7 +372,7 @@ class Core:
                 values = self._values(batch, row, pointers, pointers.keys())
                 writes = [(each[1], each[3], each[4]) for each in self._writes(batch, row.place)]
             if remember:
-                manifest = Manifest(checkpoint["channel_versions"], split(pointers, row.record.needs))
+                manifest = Manifest(batch.epoch, checkpoint["channel_versions"], split(pointers, row.record.needs))
                 self._recall.remember_row(row.place, manifest)
             tuples.append(
                 CheckpointTuple(

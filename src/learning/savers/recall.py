@@ -28,8 +28,12 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Of one checkpoint: the versions of its channels, and for each value its pointer with the names that it uses."""
+    """Of one checkpoint: the versions of its channels, and for each value its pointer with the names that it uses.
 
+    The thread had the items of that name in this epoch.
+    """
+
+    epoch: int | None
     versions: Mapping[str, Any]
     values: Mapping[str, tuple[Any, Sequence[bytes]]]
 

@@ -7,10 +7,7 @@ nodes with the version before, and one that changes in the middle or at its fron
 content-defined or "prolly" tree.)
 """
 
-from collections.abc import Callable, Mapping, Sequence
-
-from .errors import Unreadable
-from .records import Record
+from collections.abc import Callable, Sequence
 
 SHORTEST, LONGEST = 3, 64
 ENDS = 80
@@ -49,19 +46,3 @@ def untwist(levels: Sequence[Sequence[bytes]], children: Callable[[bytes], Seque
         names = [child for name in names for child in children(name)]
         names.extend(level)
     return names
-
-
-def children_in(items: Mapping[bytes, Record], digest: Callable[[bytes], bytes]) -> Callable[[bytes], Sequence[bytes]]:
-    """A function that gives the children of a node, and makes sure that they are the ones that it was made of.
-
-    Raises:
-        Unreadable: if a node is missing or has other children.
-    """
-
-    def children(name: bytes) -> Sequence[bytes]:
-        found = items.get(name)
-        if found is None or digest(b"".join(found.needs)) != name:
-            raise Unreadable("A part of a stored list is missing or damaged.")
-        return found.needs
-
-    return children

@@ -131,7 +131,7 @@ class PostgresEngine:
                 with self._pool.connection() as connection:
                     if not statement.after:
                         return _rows(connection.execute(statement.text, statement.parameters, binary=True))
-                    with connection.transaction(), connection.pipeline():
+                    with connection.pipeline():  # one transaction, too
                         for each in statement.after:
                             connection.execute(each.text, each.parameters)
                         cursor = connection.execute(statement.text, statement.parameters, binary=True)
@@ -151,7 +151,7 @@ class PostgresEngine:
                 async with pool.connection() as connection:
                     if not statement.after:
                         return await _arows(await connection.execute(statement.text, statement.parameters, binary=True))
-                    async with connection.transaction(), connection.pipeline():
+                    async with connection.pipeline():  # one transaction, too
                         for each in statement.after:
                             await connection.execute(each.text, each.parameters)
                         cursor = await connection.execute(statement.text, statement.parameters, binary=True)
