@@ -99,6 +99,51 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+bench = typer.Typer(no_args_is_help=True, help="Measurements that anybody can repeat.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def savers(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Shorter conversations, fewer repeats: under a minute.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where bench-savers.json and bench-savers.png go.")] = Path(),
+    only: Annotated[list[str] | None, typer.Option(help="One saver, by name; may be given again.")] = None,
+) -> None:
+    """Measure the savers beside those that others have published, in one run and on the same servers."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .bench import report
+    from .bench.measure import FULL, QUICK, measure
+
+    unknown = set(only or ()) - report.TITLES.keys()
+    if unknown:
+        typer.echo(f"There is no {', '.join(sorted(unknown))}. There are: {', '.join(report.TITLES)}.", err=True)
+        raise typer.Exit(2)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def tell(what: str, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.advance(tasks[what])
+
+        try:
+            result = measure(only or [], QUICK if quick else FULL, tell)
+        except KeyboardInterrupt:
+            bar.stop()
+            typer.echo("Stopped. Nothing was written, and no server is left.", err=True)
+            raise typer.Exit(130) from None
+    result["tables"] = report.tables(result)
+    report.show(result, Console(width=100))
+    if not result["savers"]:
+        raise typer.Exit(1)
+    report.save(result, out)
+    typer.echo(f"\nAll numbers: {out / 'bench-savers.json'}. The plot: {out / 'bench-savers.png'}.")
+
+
 services = typer.Typer(no_args_is_help=True, help="Real servers that stay until you take them down.")
 app.add_typer(services, name="services")
 

@@ -1,5 +1,6 @@
 """The measurements: the savers take turns, so that whatever else the machine does hits all of them alike."""
 
+import gc
 import os
 import platform
 import random
@@ -14,13 +15,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..services import PostgreSQL, S3, Server
+from ..services import S3, PostgreSQL, Server
 from .contenders import CONTENDERS, POOL, Contender, Opened, available, counted
 from .workload import Conversation, agent_run, messages, unique_bytes
 
 OPERATIONS = ("put", "put_writes", "get_tuple", "list")
 
 PACKAGES = ("langgraph", "langgraph-checkpoint", "langchain-core", "psycopg", "redis", "obstore", "zstandard")
+
+WARM = 4
+"""How often to read before it counts: as many connections as a pool has at first prepare their statements."""
 
 Tell = Callable[[str, int], None]
 """Called with what is going on and how many steps it has, after each of them."""
@@ -33,7 +37,7 @@ class Plan:
     Attributes:
         sizes: at how many messages.
         points: after how many supersteps the bytes are counted.
-        repeats: how often each operation is timed at each size; the supersteps are those around it.
+        repeats: how often each operation is timed at each size, in the supersteps around it; a list less often.
         rounds: how often the threads and the agent run, after a first time to warm up.
         each: how many messages the conversation of each thread has.
     """
@@ -45,12 +49,14 @@ class Plan:
     each: int = 50
 
 
-QUICK = Plan(sizes=(50, 200), points=(25, 50, 100, 200), repeats=10, rounds=3)
+FULL = Plan()
+QUICK = Plan(sizes=(50, 200), points=(25, 50, 100, 200), repeats=10, rounds=2)
 
 
 def measure(names: list[str], plan: Plan, tell: Tell) -> dict[str, Any]:
     """All raw numbers, in seconds and bytes, of the savers with these names, or of all."""
-    said = messages(max(plan.sizes) + plan.repeats + 1)
+    said = messages(max(plan.sizes) + 100)
+    gc.freeze()  # libraries are not looked through again
     with ExitStack() as stack:
         chosen = [each for each in CONTENDERS if not names or each.name in names]
         found, left_out = available(chosen, stack, lambda opened: _trial(opened, said))
@@ -68,9 +74,7 @@ def measure(names: list[str], plan: Plan, tell: Tell) -> dict[str, Any]:
         )
         for contenders, step in steps:
             with ExitStack() as storages:
-                opened = {
-                    each.name: storages.enter_context(each.open(server)) for each, server in contenders.items()
-                }
+                opened = {each.name: storages.enter_context(each.open(server)) for each, server in contenders.items()}
                 for name, numbers in step(opened).items():
                     result["savers"][name] |= numbers
         for contender, server in found.items():
@@ -105,7 +109,9 @@ def _grow(opened: dict[str, Opened], said: list[Any], plan: Plan, tell: Tell) ->
     def turns(size: int | None, *operations: str) -> None:
         for name in order.sample([*talks], len(talks)):
             for operation in operations:
+                gc.disable()  # or whoever comes when it is due pays for all
                 took = round(getattr(talks[name], operation)(), 7)
+                gc.enable()
                 if size:
                     seconds[name][str(size)][operation].append(took)
 
@@ -116,10 +122,10 @@ def _grow(opened: dict[str, Opened], said: list[Any], plan: Plan, tell: Tell) ->
             for name, each in opened.items():
                 stored[name][str(length)] = each.stored()
         if length in plan.sizes:
-            for repeat in range(-1, plan.repeats):
+            for repeat in range(-WARM, plan.repeats):
                 turns(length if repeat >= 0 else None, "get_tuple")
-                if repeat % 5 == 0:
-                    turns(length, "list")
+            for repeat in range(-WARM, max(5, plan.repeats // 5)):
+                turns(length if repeat >= 0 else None, "list")
         tell("bytes and times", last)
     return {name: {"stored": stored[name], "seconds": seconds[name]} for name in opened}
 
@@ -153,19 +159,19 @@ def _agents(opened: dict[str, Opened], plan: Plan, tell: Tell) -> dict[str, Any]
 
 
 def _trips(contender: Contender, server: Server, said: list[Any]) -> dict[str, float]:
-    """Round trips of each operation, in a conversation that has begun: the median of five times."""
+    """Round trips of each operation, in a conversation that has begun: the median of the last five of ten."""
     with counted(server) as (url, proxy), contender.open(server, url) as opened:
         talk = Conversation(opened.saver, f"{opened.token}talk", said)
-        for _ in range(15):
+        for _ in range(10):
             talk.put()
             talk.put_writes()
         trips: dict[str, list[int]] = {operation: [] for operation in OPERATIONS}
-        for _ in range(5):
+        for _ in range(10):  # the first prepare statements, on each connection of a pool
             for operation in OPERATIONS:
                 before = proxy.trips
                 getattr(talk, operation)()
                 trips[operation].append(proxy.trips - before)
-    return {operation: median(counts) for operation, counts in trips.items()}
+    return {operation: median(counts[-5:]) for operation, counts in trips.items()}
 
 
 def _machine(found: dict[Contender, Server | None]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Self
 
 LOOPBACK = "127.0.0.1"
 
-PAUSE = 0.01
+PAUSE = 0.005
 """Who has been silent for so many seconds has said all: pieces of one request are not counted one by one."""
 
 Address = tuple[str, int] | str

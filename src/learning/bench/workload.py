@@ -13,14 +13,8 @@ from langgraph.types import Command
 
 from ..agent import build_agent
 
-LETTERS = dict(
-    zip(
-        "etaoinshrdlcumwfgypbvkjxqz",
-        (127, 91, 82, 75, 70, 67, 63, 61, 60, 43, 40, 28, 28, 24, 24, 22, 20, 20, 19, 15, 10, 8, 2, 2, 1, 1),
-        strict=True,
-    )
-)
-"""How often each is met in 1,000 letters of English."""
+LETTERS = "eeeeeeeeeeeeetttttttttaaaaaaaaooooooooiiiiiiinnnnnnnssssssrrrrrrhhhhhhddddlllluuucccmmmffwwggyyppbbvk"
+"""A hundred letters, each as often as English has it."""
 
 REQUESTS = ("Hello", "Where are 1001, 1002 and 1003?", "Please refund order 1001", "I want a refund for 1002", "1004?")
 
@@ -28,7 +22,7 @@ REQUESTS = ("Hello", "Where are 1001, 1002 and 1003?", "Please refund order 1001
 def messages(count: int) -> list[AnyMessage]:
     """The same conversation each time: made-up words of English letters, by a person and an assistant in turn."""
     chance = random.Random(7)
-    words = ["".join(chance.choices([*LETTERS], [*LETTERS.values()], k=chance.randint(2, 9))) for _ in range(2000)]
+    words = ["".join(chance.choices(LETTERS, k=chance.randint(2, 9))) for _ in range(2000)]
 
     def message(place: int) -> AnyMessage:
         text = " ".join(chance.choices(words, k=77))
