@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import Unreadable
+from .recall import Plain
 from .records import Batch, Place, Record, Row, Task
 from .rope import twist, untwist
 from .seal import Sealer
@@ -61,17 +62,19 @@ class Codec:
         """The parts of a write's record."""
         return self.serde.loads(self.sealer.open(record.data, _about(place, record.needs, task)))
 
-    def value(self, batch: Batch, thread: bytes, pointer: Pointer, names: Sequence[bytes]) -> Any:
+    def value(self, batch: Batch, thread: bytes, pointer: Pointer, names: Sequence[bytes], plain: Plain) -> Any:
         """The value that a pointer points to."""
         if isinstance(pointer, bytes):
             return self.serde.loads(pointer)
         if pointer == 0:
-            return self.serde.loads(self._item(batch, thread, names[0]))
+            return self.serde.loads(self._item(batch, thread, names[0], plain))
         length, *counts = pointer
         rest = iter(names)
         levels = [[next(rest) for _ in range(count)] for count in counts]
         items = untwist(levels, lambda name: self._record(batch, thread, name)[1])
-        return self.serde.loads(array_of(length, [self._item(batch, thread, name) for name in items]))
+        known = plain.data
+        parts = [known.get(name) or self._item(batch, thread, name, plain) for name in items]
+        return self.serde.loads(array_of(length, parts))
 
     def name_of_item(self, data: bytes, thread: bytes) -> bytes:
         """The name of an item that needs no other: its last byte is even."""
@@ -83,8 +86,12 @@ class Codec:
         digest = self.sealer.digest(data, thread)
         return digest[:15] + ODD[digest[15]]
 
-    def _item(self, batch: Batch, thread: bytes, name: bytes) -> bytes:
-        return self._record(batch, thread, name)[0]
+    def _item(self, batch: Batch, thread: bytes, name: bytes, plain: Plain) -> bytes:
+        data = plain.data.get(name)
+        if data is None:
+            data = self._record(batch, thread, name)[0]
+            plain.add(name, data)
+        return data
 
     def _record(self, batch: Batch, thread: bytes, name: bytes) -> tuple[bytes, Sequence[bytes]]:
         """The data of an item, and the names that it needs."""
@@ -97,8 +104,9 @@ class Codec:
 class Writer:
     """Points to values, and gathers the items that a thread does not have yet."""
 
-    def __init__(self, codec: Codec, thread: bytes, known: frozenset[bytes] | set[bytes]):
+    def __init__(self, codec: Codec, thread: bytes, known: frozenset[bytes] | set[bytes], plain: Plain):
         self._codec = codec
+        self._plain = plain
         self._thread = thread
         self._known = known
         self._new: dict[bytes, tuple[bytes, tuple[bytes, ...]]] = {}
@@ -133,7 +141,10 @@ class Writer:
         return [len(values), *map(len, levels)], [name for level in levels for name in level]
 
     def _named(self, data: bytes) -> bytes:
-        name = self._codec.name_of_item(data, self._thread)
+        name = self._plain.names.get(data)
+        if name is None:
+            name = self._codec.name_of_item(data, self._thread)
+            self._plain.add(name, data)
         if name not in self._known:
             self._new[name] = data, ()
         return name

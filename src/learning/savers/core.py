@@ -30,7 +30,7 @@ from langgraph.checkpoint.base.id import uuid6
 from .codec import Codec, Pointer, Writer, split
 from .errors import Conflict, InvalidRequest, NotStorable, ThreadDeleted, Unreadable
 from .program import Program
-from .recall import Items, Manifest, Recall
+from .recall import Items, Manifest, Plain, Recall
 from .records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Row, Scan, Sweep, Task
 from .serde import ExactSerializer
 
@@ -86,7 +86,7 @@ class Core:
             known = self._recall.items(place.thread)
             if inherited and known.epoch != epoch:  # rely on what is inherited, and on nothing else
                 known = Items(epoch, frozenset())
-            writer = Writer(self._codec, place.thread, known.names)
+            writer = Writer(self._codec, place.thread, known.names, self._recall.plain(place.thread))
             with _told(thread_id, place.id):
                 values = inherited | {
                     channel: _pointer(writer, channel, value) for channel, value in checkpoint["channel_values"].items()
@@ -175,7 +175,7 @@ class Core:
                 parent = tuple_.parent_config and tuple_.parent_config["configurable"]["checkpoint_id"]
                 above, here = _config(target, ns, parent), _config(target, ns, row.place.id)
                 yield from self.put(above, checkpoint, tuple_.metadata, checkpoint["channel_versions"])
-                for task_path, task_id, index, channel, value in self._writes(batch, row.place):
+                for task_path, task_id, index, channel, value in self._writes(batch, row.place, Plain()):
                     yield from self._put_writes(here, [(index, channel, value)], task_id, task_path)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> Program[None]:
@@ -231,9 +231,9 @@ class Core:
             batch = yield from self._get(_config(thread_id, ns, parent))
             for row in batch.rows:
                 missing = writes.keys() - seeds.keys()
-                for _, task_id, _, channel, value in reversed(self._writes(batch, row.place, missing)):
+                for _, task_id, _, channel, value in reversed(self._writes(batch, row.place, Plain(), missing)):
                     writes[channel].append((task_id, channel, value))
-                seeds |= self._values(batch, row, self._codec.opened_row(row)[4], missing)
+                seeds |= self._values(batch, row, self._codec.opened_row(row)[4], missing, Plain())
         return {
             channel: {"writes": found[::-1]} | ({"seed": seeds[channel]} if channel in seeds else {})
             for channel, found in writes.items()
@@ -258,7 +258,7 @@ class Core:
             return
         while True:
             known = self._recall.items(place.thread)
-            writer = Writer(self._codec, place.thread, known.names)
+            writer = Writer(self._codec, place.thread, known.names, self._recall.plain(place.thread))
             records: dict[Task, Record] = {}
             with _told(thread_id, place.id):
                 for index, channel, value in writes:
@@ -364,13 +364,14 @@ class Core:
 
     def _tuples(self, batch: Batch, *, remember: bool = False) -> list[CheckpointTuple]:
         """The checkpoints of a batch; to be remembered where a put may follow."""
+        plain = self._recall.plain(batch.rows[0].place.thread) if remember and batch.rows else Plain()
         tuples = []
         for row in batch.rows:
             thread_id = self._codec.opened_name(row)
             with _told(thread_id, row.place.id):
                 ns, parent, checkpoint, metadata, pointers = self._codec.opened_row(row)
-                values = self._values(batch, row, pointers, pointers.keys())
-                writes = [(each[1], each[3], each[4]) for each in self._writes(batch, row.place)]
+                values = self._values(batch, row, pointers, pointers.keys(), plain)
+                writes = [(each[1], each[3], each[4]) for each in self._writes(batch, row.place, plain)]
             if remember:
                 manifest = Manifest(batch.epoch, checkpoint["channel_versions"], split(pointers, row.record.needs))
                 self._recall.remember_row(row.place, manifest)
@@ -387,20 +388,24 @@ class Core:
             self._recall.remember_items(batch.rows[0].place.thread, batch.epoch, batch.items)
         return tuples
 
-    def _values(self, batch: Batch, row: Row, pointers: Mapping[str, Pointer], wanted: Any) -> dict[str, Any]:
+    def _values(
+        self, batch: Batch, row: Row, pointers: Mapping[str, Pointer], wanted: Any, plain: Plain
+    ) -> dict[str, Any]:
         return {
-            channel: self._codec.value(batch, row.place.thread, pointer, names)
+            channel: self._codec.value(batch, row.place.thread, pointer, names, plain)
             for channel, (pointer, names) in split(pointers, row.record.needs).items()
             if channel in wanted
         }
 
-    def _writes(self, batch: Batch, place: Place, wanted: Any = None) -> list[tuple[str, str, int, str, Any]]:
+    def _writes(
+        self, batch: Batch, place: Place, plain: Plain, wanted: Any = None
+    ) -> list[tuple[str, str, int, str, Any]]:
         """(task_path, task_id, index, channel, value) of each write, in LangGraph's order."""
         writes = []
         for task, record in batch.writes.get(place, {}).items():
             channel, task_path, pointer = self._codec.opened_write(place, task, record)
             if wanted is None or channel in wanted:
-                value = self._codec.value(batch, place.thread, pointer, record.needs)
+                value = self._codec.value(batch, place.thread, pointer, record.needs, plain)
                 writes.append((task_path, *task, channel, value))
         return sorted(writes, key=lambda write: writes_sort_key(*write[:3]))
 

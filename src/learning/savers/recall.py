@@ -17,6 +17,10 @@ MOST_NAMES = 200_000
 
 MOST_ROWS = 1000
 
+MOST_THREADS = 200
+MOST_BYTES = 64 * 1024 * 1024
+"""Of how many threads, and how much in all, the items themselves are remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Items:
@@ -24,6 +28,27 @@ class Items:
 
     epoch: int | None
     names: frozenset[bytes] | set[bytes]
+
+
+class Plain:
+    """Items of a thread as they were before they were sealed, by name, and the other way round.
+
+    What an item is called and what it says never changes. So this saves hashing and opening it again.
+    """
+
+    __slots__ = ("data", "names", "size")
+
+    def __init__(self) -> None:
+        self.data: dict[bytes, bytes] = {}
+        self.names: dict[bytes, bytes] = {}
+        self.size = 0
+
+    def add(self, name: bytes, data: bytes) -> None:
+        """An item and its name."""
+        if name not in self.data:
+            self.data[name] = data
+            self.names[data] = name
+            self.size += len(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,7 @@ class Recall:
     def __init__(self) -> None:
         self._items: OrderedDict[bytes, Items] = OrderedDict()
         self._rows: OrderedDict[Place, Manifest] = OrderedDict()
+        self._plain: OrderedDict[bytes, Plain] = OrderedDict()
         self._names = 0
         self._lock = threading.Lock()
 
@@ -57,6 +83,17 @@ class Recall:
     def row(self, place: Place) -> Manifest | None:
         """What is remembered of a checkpoint."""
         return self._rows.get(place)
+
+    def plain(self, thread: bytes) -> Plain:
+        """Items of a thread, to be read and added to."""
+        with self._lock:
+            found = self._plain.setdefault(thread, Plain())
+            self._plain.move_to_end(thread)
+            if found.size > MOST_BYTES // 2:
+                found = self._plain[thread] = Plain()
+            while len(self._plain) > MOST_THREADS or sum(each.size for each in self._plain.values()) > MOST_BYTES:
+                self._plain.popitem(last=False)
+            return found
 
     def remember_items(self, thread: bytes, epoch: int | None, names: Iterable[bytes]) -> None:
         """The thread has these items, and it is in this epoch."""
@@ -84,5 +121,6 @@ class Recall:
         """The thread is not as it was."""
         with self._lock:
             self._names -= len(self._items.pop(thread, NOTHING).names)
+            self._plain.pop(thread, None)
             for place in [place for place in self._rows if place.thread == thread]:
                 del self._rows[place]

@@ -125,7 +125,8 @@ class PostgresEngine:
     def _run(self, statement: Statement) -> list[Any]:
         attempts = _attempts(self._timeout)
         for pause in attempts:
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             try:
                 self._pool.open()
                 with self._pool.connection() as connection:
@@ -145,7 +146,8 @@ class PostgresEngine:
     async def _arun(self, statement: Statement) -> list[Any]:
         attempts = _attempts(self._timeout)
         for pause in attempts:
-            await asyncio.sleep(pause)
+            if pause:
+                await asyncio.sleep(pause)
             pool = await self._async_pool()
             try:
                 async with pool.connection() as connection:
