@@ -37,6 +37,7 @@ class Requests:
         for number in range(30):
             needs = self.random.sample(list(self.items), min(number, self.random.choice([0, 0, 1, 2])))
             name = hashlib.blake2b(bytes([seed % 256, number]), digest_size=16).digest()
+            name = name[:15] + bytes([name[15] | 1 if needs else name[15] & ~1])  # an even name needs nothing
             self.items[name] = Record(self.random.randbytes(number), tuple(needs))
 
     def next(self):

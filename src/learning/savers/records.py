@@ -10,11 +10,10 @@ can make it. Each may be made again after an error, as if for the first time.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """Sealed bytes, and the names of the items without which they are of no use.
 
     Names have 16 bytes. If the last one is even, the item needs no other.

@@ -7,8 +7,7 @@ The keys of a thread share a hash tag, so they are on one server, and a script c
     lg:{thread}:spaces    sorted set: the places, in the order of (space, id)
     lg:{thread}:ids       sorted set: the places, in the order of (id, space)
     lg:{thread}:items     hash: the record of each item, by name
-    lg:{thread}:writes    hash: the record of each write, by place and task
-    lg:{thread}:tasks     sorted set: the places and tasks of the writes
+    lg:{thread}:writes    hash: the tasks that wrote and their records, by place
 
 A sorted set whose scores are all 0 is in the order of its bytes: `_key` writes places for that. `_stored` writes
 records so that Lua can tell what they need. The servers must not evict keys (`maxmemory-policy noeviction`).
@@ -45,7 +44,9 @@ from ..records import (
 from .redis_scripts import DROP, READ, REMOVE, SCAN, SHARED, STORE
 from .redis_servers import Servers
 
-KEYS = ("about", "rows", "spaces", "ids", "items", "writes", "tasks")
+KEYS = ("about", "rows", "spaces", "ids", "items", "writes")
+
+DIGESTS = {each: hashlib.sha1((SHARED + each).encode()).hexdigest() for each in (STORE, READ, SCAN, REMOVE, DROP)}
 
 ANY = b"\xff"
 """Tells a script that there is no condition. It is in no text, since it is not UTF-8, and greater than any."""
@@ -122,7 +123,7 @@ class RedisEngine:
         name, epoch, found, items = answer
         rows = [Row(_place(thread, key), _record(row), name) for key, row, _ in found]
         writes = {
-            _place(thread, key): {_task(field[len(key) :]): _record(write) for field, write in written}
+            _place(thread, key): {_task(field): _record(write) for field, write in written}
             for key, _, written in found
             if written
         }
@@ -153,7 +154,6 @@ class RedisEngine:
 
     def _run(self, script: str, thread: bytes, arguments: Sequence[Any]) -> Program[Any]:
         """The answer of a script. What it has written is with enough replicas."""
-        source = SHARED + script
         keys = [f"{self._prefix}:{{{thread.hex()}}}:{name}" for name in KEYS]
         rest = len(keys), *keys, *arguments
         durable = self._durable if script in (STORE, REMOVE, DROP) else 0
@@ -162,10 +162,10 @@ class RedisEngine:
         def attempt(owners: list[str | None]) -> Program[list[Any]]:
             address = owners[key_slot(keys[0].encode())]
             try:
-                command = ("EVALSHA", hashlib.sha1(source.encode()).hexdigest(), *rest)
+                command = ("EVALSHA", DIGESTS[script], *rest)
                 return (yield from self._servers.call(address, command, *wait))
             except exceptions.NoScriptError:
-                return (yield from self._servers.call(address, ("EVAL", source, *rest), *wait))
+                return (yield from self._servers.call(address, ("EVAL", SHARED + script, *rest), *wait))
 
         answer, *replicas = yield from self._servers.retried(attempt)
         if replicas and replicas[0] < durable:
@@ -189,6 +189,8 @@ def _stored(record: Record, run: bytes = b"") -> bytes:
 def _record(stored: bytes) -> Record:
     count, run = HEAD.unpack_from(stored)
     start = HEAD.size + run
+    if not count:
+        return Record(stored[start:])
     end = start + NAME * count
     return Record(stored[end:], tuple(stored[at : at + NAME] for at in range(start, end, NAME)))
 
@@ -242,7 +244,7 @@ def _to_store(request: Put | PutWrites) -> list[Any]:
         arguments += ["row", key, _stored(request.record, request.run)]
     else:
         for (task_id, index), record in request.writes.items():
-            arguments += ["overwrite" if index < 0 else "write", key + f"{index} {task_id}".encode(), _stored(record)]
+            arguments += ["overwrite" if index < 0 else "write", f"{index} {task_id}".encode(), _stored(record)]
     for name, item in request.items.items():
         arguments += ["item", name, _stored(item)]
     return arguments

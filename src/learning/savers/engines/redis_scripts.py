@@ -1,7 +1,7 @@
 """What Redis does for each request, in Lua: each script follows after SHARED. Keys and arguments: see `redis`."""
 
 SHARED = r"""
-local about, rows, spaces, ids, items, writes, tasks = unpack(KEYS)
+local about, rows, spaces, ids, items, writes = unpack(KEYS)
 local call, ANY = redis.call, '\255'
 
 local function less(a, b)  -- by bytes, where `<` would heed the server's locale
@@ -17,7 +17,33 @@ local function newest(space)
   return call('ZREVRANGEBYLEX', spaces, '(' .. space .. ANY, '[' .. space, 'LIMIT', 0, 1)[1] or ''
 end
 
-local function tasks_of(place) return call('ZRANGEBYLEX', tasks, '[' .. place, '(' .. place .. ANY) end
+local function written(all)  -- what a field of `writes` holds: tasks and their records, in the order of the tasks
+  local found, at, size = {}, 1, nil
+  while at <= #all do
+    size, at = struct.unpack('>I2', all, at)
+    local task = all:sub(at, at + size - 1)
+    size, at = struct.unpack('>I4', all, at + size)
+    found[#found + 1] = {task, all:sub(at, at + size - 1)}
+    at = at + size
+  end
+  return found
+end
+
+local function write(place, changes)
+  local tasks, parts = {}, {}
+  for _, each in ipairs(written(call('HGET', writes, place) or '')) do
+    tasks[#tasks + 1], tasks[each[1]] = each[1], each[2]
+  end
+  for _, change in ipairs(changes) do
+    local kind, task, record = unpack(change)
+    if not tasks[task] then tasks[#tasks + 1], tasks[task] = task, record end
+    if kind == 'overwrite' then tasks[task] = record end
+  end
+  for i, task in ipairs(tasks) do
+    parts[i] = struct.pack('>I2', #task) .. task .. struct.pack('>I4', #tasks[task]) .. tasks[task]
+  end
+  call('HSET', writes, place, table.concat(parts))
+end
 
 local function needs(record)
   local names, count, run = {}, struct.unpack('>I4B', record)
@@ -26,16 +52,20 @@ local function needs(record)
 end
 
 local function closure(records)  -- the items that records need, directly or not: one string; and the set of names
-  local found, seen = {}, {}
-  while #records > 0 do
-    for _, name in ipairs(needs(table.remove(records))) do
-      local item = not seen[name] and call('HGET', items, name)
+  local found, seen, at = {}, {}, 1
+  while records[at] do
+    local names = {}
+    for _, name in ipairs(needs(records[at])) do
+      if not seen[name] then names[#names + 1], seen[name] = name, true end
+    end
+    for i, item in ipairs(#names > 0 and call('HMGET', items, unpack(names)) or {}) do
+      local name = names[i]
       if item then
-        seen[name] = true
-        found[#found + 1] = name .. struct.pack('>I4', #item) .. item
-        records[#records + 1] = item
+        found[#found + 1], found[#found + 2], found[#found + 3] = name, struct.pack('>I4', #item), item
+        if name:byte(16) % 2 == 1 then records[#records + 1] = item end  -- others need nothing
       end
     end
+    at = at + 1
   end
   return table.concat(found), seen
 end
@@ -63,6 +93,7 @@ end
 
 epoch = old[1] and old[2] or new_epoch
 call('HSET', about, 'name', old[1] or name, 'epoch', epoch)  -- first: this fails if the memory is full, not the rest
+local changes = {}
 for i = 8, #ARGV, 3 do
   local kind, field, record = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if kind == 'item' then
@@ -72,10 +103,10 @@ for i = 8, #ARGV, 3 do
     call('ZADD', spaces, 0, field)
     call('ZADD', ids, 0, by_id(field))
   else
-    call(kind == 'write' and 'HSETNX' or 'HSET', writes, field, record)
-    call('ZADD', tasks, 0, field)
+    changes[#changes + 1] = {kind, field, record}
   end
 end
+if #changes > 0 then write(place, changes) end
 for _, key in ipairs(KEYS) do
   if lifetime == ANY then call('PERSIST', key) else call('PEXPIRE', key, lifetime) end
 end
@@ -90,14 +121,10 @@ for _, place in ipairs(ARGV) do
   if #place == 8 then place = newest(place) end
   local row = call('HGET', rows, place)
   if row then
-    local written = {}
-    for _, task in ipairs(tasks_of(place)) do
-      local record = call('HGET', writes, task)
-      table.insert(written, {task, record})
-      table.insert(records, record)
-    end
+    local tasks = written(call('HGET', writes, place) or '')
+    for _, task in ipairs(tasks) do table.insert(records, task[2]) end
     table.insert(records, row)
-    table.insert(found, {place, row, written})
+    table.insert(found, {place, row, tasks})
   end
 end
 local thread = call('HMGET', about, 'name', 'epoch')
@@ -126,11 +153,6 @@ return {call('HGET', about, 'name') or '', found}
 # What frees memory comes before what takes some, so that this works where the memory is full.
 REMOVE = r"""
 if call('EXISTS', about) == 0 then return 0 end
-local function remove_write(task)
-  call('HDEL', writes, task)
-  call('ZREM', tasks, task)
-end
-
 local removed = 0
 for i = 2, #ARGV do
   local place = ARGV[i]
@@ -138,16 +160,16 @@ for i = 2, #ARGV do
     removed = removed + 1
     call('ZREM', spaces, place)
     call('ZREM', ids, by_id(place))
-    for _, task in ipairs(tasks_of(place)) do remove_write(task) end
+    call('HDEL', writes, place)
   end
 end
-for _, task in ipairs(call('ZRANGE', tasks, 0, -1)) do
-  local _, last = task:find('\0\0', 9, true)
-  local place = task:sub(1, last)
-  if call('HEXISTS', rows, place) == 0 and less(place, newest(place:sub(1, 8))) then remove_write(task) end
+for _, place in ipairs(call('HKEYS', writes)) do
+  if call('HEXISTS', rows, place) == 0 and less(place, newest(place:sub(1, 8))) then call('HDEL', writes, place) end
 end
 local records = call('HVALS', rows)
-for _, record in ipairs(call('HVALS', writes)) do table.insert(records, record) end
+for _, all in ipairs(call('HVALS', writes)) do
+  for _, task in ipairs(written(all)) do table.insert(records, task[2]) end
+end
 local _, needed = closure(records)
 for _, item in ipairs(call('HKEYS', items)) do
   if not needed[item] then call('HDEL', items, item) end
