@@ -24,7 +24,8 @@ PYTHONS = ("3.11.0", "3.11.2", "3.11.14", "3.12.0", "3.13.0")
 HERE = platform.python_version()
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["test"]]
-OPTIONAL = {canonicalize_name(Requirement(line).name) for line in EXTRAS["s3"]}
+OPTIONAL = {canonicalize_name(Requirement(line).name) for line in EXTRAS["s3"] + EXTRAS["bench"]}
+OPTIONAL |= {"aiosqlite", "sqlite-vec"}  # what these bring along
 """Pinned, and not installed by `make`."""
 
 LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]

@@ -82,7 +82,10 @@ class Recall:
 
     def row(self, place: Place) -> Manifest | None:
         """What is remembered of a checkpoint."""
-        return self._rows.get(place)
+        with self._lock:
+            if place in self._rows:
+                self._rows.move_to_end(place)
+            return self._rows.get(place)
 
     def plain(self, thread: bytes) -> Plain:
         """Items of a thread, to be read and added to."""
