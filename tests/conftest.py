@@ -76,3 +76,10 @@ def postgres(_postgres):
     """A PostgreSQL that archives, whole again."""
     _postgres.heal()
     return _postgres
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server with a bucket."""
+    with services.s3() as server:
+        yield server

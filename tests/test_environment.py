@@ -99,7 +99,7 @@ def test_what_the_package_and_its_tests_import_is_declared():
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
     providers = packages_distributions()
-    declared = {canonicalize_name(each.name) for each in REQUIREMENTS}
+    declared = {canonicalize_name(each.name) for each in REQUIREMENTS} | OPTIONAL
     undeclared = {
         name
         for name in imported - sys.stdlib_module_names - {"learning", "tests", "test_learning_03"}

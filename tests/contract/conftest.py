@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from learning.savers import Saver, open_saver
 from learning.savers.engines.files import FilesEngine
 from learning.savers.engines.memory import MemoryEngine
+from learning.savers.engines.s3 import _thread
+from learning.savers.program import run
 
 TABLES = ("lg_threads", "lg_checkpoints", "lg_items", "lg_writes")
-ENGINES = ["memory", "postgres", "redis", "cluster", "files"]
+ENGINES = ["memory", "postgres", "redis", "cluster", "files", "s3"]
 
 
 @dataclass
@@ -25,12 +28,13 @@ class Storage:
     url: str
     server: Any = None
     folder: Path | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     memory: MemoryEngine | None = None
     opened: list[Saver] = field(default_factory=list)
 
     def open(self, **options: Any) -> Saver:
         """A saver on it, set up."""
-        saver = Saver(self.memory, **options) if self.memory else open_saver(self.url, **options)
+        saver = Saver(self.memory, **options) if self.memory else open_saver(self.url, **self.settings, **options)
         saver.setup()
         self.opened.append(saver)
         return saver
@@ -49,6 +53,11 @@ class Storage:
                     with FilesEngine(self.folder)._log(bytes.fromhex(path.stem)).reading() as shelf:
                         count += len(shelf.items) if shelf else 0
                 return count
+            case "s3":
+                engine = self.opened[0].engine
+                threads = [_thread(name.partition("/")[2]) for name in self._objects() if "/heads/" in name]
+                shelves = [run(engine._read(thread), engine._bucket.perform).living for thread in threads]
+                return sum(len(shelf.items) for shelf in shelves if shelf)
             case "redis" | "cluster":
                 client = self.server.client()
                 return sum(client.hlen(key) for key in client.scan_iter("lg:*:items"))
@@ -69,6 +78,8 @@ class Storage:
                     return connection.execute(f"SELECT {' + '.join(sizes)}").fetchone()[0]
             case "files":
                 return sum(path.stat().st_size for path in self.folder.rglob("*.log"))
+            case "s3":
+                return sum(map(len, self._objects().values()))
             case "redis" | "cluster":
                 client = self.server.client()
                 return sum(client.memory_usage(key, samples=0) for key in client.scan_iter("*"))
@@ -84,10 +95,18 @@ class Storage:
                     return repr([connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES]).encode()
             case "files":
                 return b"".join(path.read_bytes() for path in self.folder.rglob("*.log"))
+            case "s3":
+                return b"".join(self._objects().values())
             case "redis" | "cluster":
                 client = self.server.client()
                 return b"".join(client.dump(key) for key in client.scan_iter("*"))
         raise AssertionError(self.kind)
+
+    def _objects(self) -> dict[str, bytes]:
+        prefix = self.url.rpartition("/")[2]
+        client, bucket = self.server.client(), self.server.bucket
+        found = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])
+        return {each["Key"]: client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in found}
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Until something has happened that time brings."""
@@ -120,6 +139,14 @@ def _empty(request: pytest.FixtureRequest, kind: str) -> Storage:
             folder = request.getfixturevalue("tmp_path")
             return Storage(kind, folder.as_uri(), folder=folder)
     server = request.getfixturevalue(kind)
+    if kind == "s3":
+        settings = {
+            "endpoint": server.environment["S3_ENDPOINT_URL"],
+            "access_key_id": server.environment["AWS_ACCESS_KEY_ID"],
+            "secret_access_key": server.environment["AWS_SECRET_ACCESS_KEY"],
+            "region": "us-east-1",
+        }
+        return Storage(kind, f"s3://{server.bucket}/{uuid4().hex}", server, settings=settings)
     if kind == "postgres":
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("DROP TABLE IF EXISTS lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")

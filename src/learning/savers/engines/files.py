@@ -21,18 +21,16 @@ import heapq
 import os
 import threading
 import time
-from bisect import insort
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
-import ormsgpack
-
 from ..errors import SaverError, StorageFull, Unreadable
-from ..records import EMPTY, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Request, Row, Scan, Sweep
+from ..records import EMPTY, Drop, Get, Outcome, Place, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
 from .memory import Shelf
+from .parts import lay, packed
 
 FORMAT = b"LOG\x01"
 KEY = 16
@@ -202,14 +200,14 @@ class _Log:
                 return 0
             self._shelf.epoch = request.new_epoch
             count = self._shelf.remove(request.places)
-            self._rewrite(_packed(self._shelf))
+            self._rewrite(packed(self._shelf))
             return count
 
     def drop(self, request: Drop) -> None:
         """Put a tombstone in place of the file, be it damaged or not."""
         with self._writing():
             self._shelf = Shelf(self._thread, horizon=request.horizon, ends=time.time() + request.seconds)
-            self._rewrite(_packed(self._shelf))
+            self._rewrite(packed(self._shelf))
 
     def sweep(self) -> int:
         """Remove the file if its time is up; how many were removed."""
@@ -243,7 +241,7 @@ class _Log:
         begin, at = self._end, 0
         while frame := _frame(self._key, begin, data, at):
             head, body = frame
-            _lay(self._shelf, body)
+            lay(self._shelf, body)
             self._last, self._head, self._durable = begin + at, head, False
             at += HEAD + len(body)
         self._end = begin + at
@@ -280,14 +278,14 @@ class _Log:
     def _store(self, file: FileIO, part: Shelf) -> None:
         """Append a part of the shelf, or write a new file: for a new thread, or if half of the old one is garbage."""
         if self._end > self._enough:
-            whole = _packed(self._shelf)
+            whole = packed(self._shelf)
             self._enough = max(SMALL, 2 * len(whole))
             if 2 * len(whole) < self._end:
                 return self._rewrite(whole)
         if self._end:
-            self._append(file.fileno(), _packed(part))
+            self._append(file.fileno(), packed(part))
         else:
-            self._rewrite(_packed(self._shelf))
+            self._rewrite(packed(self._shelf))
 
     def _append(self, file: int, body: bytes) -> None:
         if not self._durable:  # who wrote what is there may have died too soon, and what follows needs it
@@ -344,35 +342,6 @@ def _frame(key: bytes, begin: int, data: bytes, at: int) -> tuple[bytes, bytes] 
     length = int.from_bytes(head[len(MARK) : 8])
     body = data[at + HEAD : at + HEAD + length]
     return (head, body) if head == _head(key, begin + at, body) else None
-
-
-def _packed(shelf: Shelf) -> bytes:
-    """All of a shelf, as the body of a frame."""
-    rows = [(place.space, place.id, run, record.data, record.needs) for place, (record, run) in shelf.rows.items()]
-    writes = [
-        (place.space, place.id, [(*task, record.data, record.needs) for task, record in tasks.items()])
-        for place, tasks in shelf.writes.items()
-    ]
-    items = [(name, item.data, item.needs) for name, item in shelf.items.items()]
-    return ormsgpack.packb([shelf.name, shelf.epoch, shelf.horizon, shelf.ends, rows, writes, items])
-
-
-def _lay(shelf: Shelf, body: bytes) -> None:
-    """Lay the part of a shelf that a body is over the shelf."""
-    name, shelf.epoch, shelf.horizon, shelf.ends, rows, writes, items = ormsgpack.unpackb(body)
-    shelf.name = name or shelf.name
-    for space, id, run, data, needs in rows:
-        place = Place(shelf.thread, space, id)
-        if place not in shelf.rows:
-            insort(shelf.order.setdefault(space, []), id)
-        shelf.rows[place] = Record(data, tuple(needs)), run
-    for space, id, tasks in writes:
-        there = shelf.writes.setdefault(Place(shelf.thread, space, id), {})
-        there |= {(task, index): Record(data, tuple(needs)) for task, index, data, needs in tasks}
-    shelf.items |= {name: Record(data, tuple(needs)) for name, data, needs in items}
-
-
-# --- the disk ---------------------------------------------------------------------------------------------------------
 
 
 def _write(file: int, data: bytes) -> None:
