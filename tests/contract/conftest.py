@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
@@ -28,13 +29,12 @@ class Storage:
     url: str
     server: Any = None
     folder: Path | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
     memory: MemoryEngine | None = None
     opened: list[Saver] = field(default_factory=list)
 
     def open(self, **options: Any) -> Saver:
         """A saver on it, set up."""
-        saver = Saver(self.memory, **options) if self.memory else open_saver(self.url, **self.settings, **options)
+        saver = Saver(self.memory, **options) if self.memory else open_saver(self.url, **options)
         saver.setup()
         self.opened.append(saver)
         return saver
@@ -103,7 +103,7 @@ class Storage:
         raise AssertionError(self.kind)
 
     def _objects(self) -> dict[str, bytes]:
-        prefix = self.url.rpartition("/")[2]
+        prefix = urlsplit(self.url).path.strip("/")
         client, bucket = self.server.client(), self.server.bucket
         found = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])
         return {each["Key"]: client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in found}
@@ -140,16 +140,8 @@ def _empty(request: pytest.FixtureRequest, kind: str) -> Storage:
             return Storage(kind, folder.as_uri(), folder=folder)
     server = request.getfixturevalue(kind)
     if kind == "s3":
-        settings = {
-            "endpoint": server.environment["S3_ENDPOINT_URL"],
-            "access_key_id": server.environment["AWS_ACCESS_KEY_ID"],
-            "secret_access_key": server.environment["AWS_SECRET_ACCESS_KEY"],
-            "region": "us-east-1",
-        }
-        return Storage(kind, f"s3://{server.bucket}/{uuid4().hex}", server, settings=settings)
+        return Storage(kind, server.url.replace("?", f"/{uuid4().hex}?"), server)
     if kind == "postgres":
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("DROP TABLE IF EXISTS lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
-    return Storage(
-        kind, f"redis+cluster://{server.url.partition('://')[2]}" if kind == "cluster" else server.url, server
-    )
+    return Storage(kind, server.url, server)

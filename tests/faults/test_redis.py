@@ -9,7 +9,7 @@ from .harness import talking
 
 @pytest.fixture
 def url(cluster) -> str:
-    return f"redis+cluster://{cluster.url.partition('://')[2]}"
+    return cluster.url
 
 
 @pytest.mark.parametrize("fault", ["killed", "paused"])

@@ -9,7 +9,7 @@ with open_saver("postgresql://localhost/shop") as saver:
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from .errors import (
     Conflict,
@@ -54,7 +54,7 @@ def open_saver(
 
     Args:
         url: `memory://`, `postgresql://…`, `redis://…`, `redis+cluster://host:port,…`, `file:///folder` or
-            `s3://bucket/prefix`.
+            `s3://bucket/prefix`, and whatever `learning.services` gives.
         engine_options: what the engine takes; see the classes in `learning.savers.engines`.
 
     The other arguments are those of `Saver`.
@@ -89,7 +89,14 @@ def _engine(url: str, options: dict[str, Any]) -> Engine:
         case "s3":
             from .engines.s3 import S3Engine
 
-            return S3Engine(url, **options)
+            parts = urlsplit(url)  # as `learning.services` writes it, with keys and ?endpoint_url=…
+            in_url = {
+                "access_key_id": unquote(parts.username or ""),
+                "secret_access_key": unquote(parts.password or ""),
+                "endpoint": parse_qs(parts.query).get("endpoint_url", [""])[0],
+            }
+            bucket = f"s3://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            return S3Engine(bucket, **({name: value for name, value in in_url.items() if value} | options))
     raise InvalidRequest(
         f"There is no saver for {scheme or url!r}: "
         "use memory://, postgresql://, redis://, redis+cluster://, file:/// or s3://."
