@@ -26,6 +26,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["test"]]
 OPTIONAL = {canonicalize_name(Requirement(line).name) for line in EXTRAS["s3"] + EXTRAS["bench"]}
 OPTIONAL |= {"aiosqlite", "sqlite-vec"}  # what these bring along
+OPTIONAL -= {canonicalize_name(each.name) for each in REQUIREMENTS}
 """Pinned, and not installed by `make`."""
 
 LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
@@ -103,7 +104,7 @@ def test_what_the_package_and_its_tests_import_is_declared():
     undeclared = {
         name
         for name in imported - sys.stdlib_module_names - {"learning", "tests", "test_learning_03"}
-        if declared.isdisjoint(map(canonicalize_name, providers.get(name, [])))
+        if declared.isdisjoint(map(canonicalize_name, [name, *providers.get(name, [])]))
     }
     assert undeclared == set()
 
