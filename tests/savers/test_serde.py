@@ -137,6 +137,14 @@ def test_what_cannot_be_stored_exactly_is_refused_with_the_way_to_it(value: Any,
         SERDE.dumps(value)
 
 
+def test_an_array_in_a_message_comes_back():
+    message = ToolMessage("rows", tool_call_id="c", artifact=numpy.arange(6).reshape(2, 3))
+    came = SERDE.loads(SERDE.dumps(message))
+
+    assert same(came.artifact, message.artifact)
+    assert came.content == "rows"
+
+
 def test_what_contains_itself_is_refused():
     loop: list = []
     loop.append(loop)

@@ -37,6 +37,9 @@ FORMAT = "learning.1"
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack knows, but for lists and dicts."""
 
+EMPTY = frozenset({list, dict})
+"""Of these, what has nothing in it is plain."""
+
 _FACTORIES = {each.__name__: each for each in (list, dict, set, int, float, str, tuple, bool)}
 _PATHS = {
     each.__name__: each
@@ -61,7 +64,8 @@ class ExactSerializer:
         named = () if allow is True else [_name_of(each) if isinstance(each, type) else tuple(each) for each in allow]
         self._allowed = frozenset({name for name in SAFE_MSGPACK_TYPES if len(name) == 2} | set(named))
         self._classes: dict[tuple[str, str], type] = {}
-        self._names: dict[type, tuple[str, str]] = {}
+        self.names: dict[type, tuple[str, str]] = {}
+        """Of classes that were found to be allowed."""
         self._lowering = _Lowering(self)
 
     def allowing(self, more: Iterable[type | tuple[str, ...]]) -> "ExactSerializer":
@@ -136,8 +140,8 @@ class ExactSerializer:
         Raises:
             NotStorable: if it is not on the allowlist, or cannot be found again.
         """
-        if cls in self._names:
-            return self._names[cls]
+        if cls in self.names:
+            return self.names[cls]
         name = _name_of(cls)
         if not self._all_allowed and name not in self._allowed:
             raise NotStorable(f"{'.'.join(name)} is not allowed: pass allow=[{cls.__name__}] to the saver")
@@ -148,7 +152,7 @@ class ExactSerializer:
         if found is not cls:
             raise NotStorable(f"{'.'.join(name)} cannot be found again: define it at the top of a module")
         self._classes[name] = cls
-        self._names[cls] = name
+        self.names[cls] = name
         return name
 
     def allowed_class(self, module: str, qualname: str) -> type:
@@ -204,19 +208,18 @@ class _Lowering:
 
     def _model(self, kind: type[BaseModel], value: BaseModel) -> Ext:
         """A pydantic model. Most of what is stored is messages, so what is plain in them is not looked at twice."""
-        module, qualname = self._serializer.require_allowed(kind)
+        module, qualname = self._serializer.names.get(kind) or self._serializer.require_allowed(kind)
         fields, fields_set, extra, private = _model_state(value)
         if self._careful:
             fields = self._fields(fields)
         else:
             for item in fields.values():
-                if type(item) not in PLAIN and (item or type(item) not in (list, dict)):
+                if type(item) not in PLAIN and (type(item) not in EMPTY or item):
                     fields = self._fields(fields)
                     break
-        return Ext(
-            _MODEL,
-            ormsgpack.packb((module, qualname, fields, fields_set, self.lower(extra or None), self.lower(private))),
-        )
+        if extra or private:
+            extra, private = self.lower(extra or None), self.lower(private)
+        return Ext(_MODEL, ormsgpack.packb((module, qualname, fields, fields_set, extra or None, private)))
 
     def _list(self, value: Iterable[Any]) -> list[Any]:
         lowered = []
