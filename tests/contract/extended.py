@@ -364,3 +364,97 @@ def what_cannot_be_stored_is_refused_by_name_and_stores_nothing(storage):
 
     assert pending(saver, where) == []
     assert ids(saver.list(None)) == [where["configurable"]["checkpoint_id"]]
+
+
+# --- what a tester broke ----------------------------------------------------------------------------------------------
+
+
+@case
+def what_names_no_run_and_no_thread_removes_nothing(storage):
+    saver = storage.open()
+    put(saver, config("1"))
+    put(saver, config("2"), metadata={"run_id": "run"})
+    for runs in ([None], [""], "run", ["run", None]):
+        with pytest.raises(InvalidRequest):
+            saver.delete_for_runs(runs)
+    with pytest.raises(InvalidRequest, match="a list of strings, not one"):
+        saver.prune("12", strategy="delete")
+
+    assert len(list(saver.list(None))) == 2
+
+
+@case
+def of_many_puts_to_a_thread_whose_time_is_up_none_is_lost(storage):
+    saver = storage.open()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(8):
+            conversation(saver, turns=2)
+            saver.prune(["ana"], strategy="delete")
+            start = threading.Barrier(4)
+
+            def store(n: int, start: threading.Barrier = start) -> dict:
+                start.wait()
+                return put(saver, config(), {"n": n, "big": f"{n}" * 300})
+
+            for n, where in enumerate(pool.map(store, range(4))):
+                assert values(saver, where) == {"n": n, "big": f"{n}" * 300}
+
+
+@case
+def of_many_first_writers_one_is_told_that_it_is_first(storage):
+    savers = [storage.open(fencing=True), storage.open(fencing=True)]
+    with ThreadPoolExecutor(4) as pool:
+        for round in range(10):
+            start = threading.Barrier(4)
+
+            def begin(n: int, start: threading.Barrier = start, thread: str = f"thread {round}") -> int:
+                start.wait()
+                try:
+                    put(savers[n % 2], config(thread), {"n": n}, source="input")
+                except Conflict:
+                    return 0
+                return 1
+
+            assert sum(pool.map(begin, range(4))) == 1
+
+
+@case
+def a_checkpoint_with_very_many_channels_and_writes_comes_back(storage):
+    saver = storage.open()
+    channels = {f"channel {n}": f"{n} " * 40 for n in range(9000)}
+    where = put(saver, config(), channels)
+    saver.put_writes(where, [("x", f"{n} " * 40) for n in range(2000)], "task")
+    saver.put_writes(where, [("x", "again")] * 3, "task")
+
+    assert values(saver, where) == channels
+    assert [value for _, _, value in pending(saver, where)] == [f"{n} " * 40 for n in range(2000)]
+    assert saver.retain("ana") == 0
+    saver.delete_thread("ana")
+    assert storage.items() == 0
+
+
+@case
+def a_copy_may_be_taken_back_after_a_deletion(storage):
+    saver = storage.open()
+    configs = conversation(saver, turns=3)
+    saver.put_writes(configs[-1], [("x", 1)], "task")
+    saver.copy_thread("ana", "safe")
+    saver.delete_thread("ana")
+    saver.copy_thread("safe", "ana")
+
+    assert contents(saver.get_tuple(config())) == ["0", "1", "2"]
+    assert pending(saver, config()) == [("task", "x", 1)]
+
+
+@case
+def a_config_that_names_no_thread_does_not_mean_all(storage):
+    saver = storage.open()
+    where = put(saver, config())
+    for wrong in ({}, {"configurable": {}}):
+        with pytest.raises(InvalidRequest, match="names no thread"):
+            list(saver.list(wrong))
+    empty = {"configurable": {"thread_id": "ana", "checkpoint_ns": None, "checkpoint_id": ""}}
+    assert ids(saver.list(empty, before={"configurable": {"checkpoint_id": ""}})) == ids(saver.list(where))
+    for wrong in ({"ttl": timedelta(0)}, {"ttl": 3600}, {"tenant": None}):
+        with pytest.raises(InvalidRequest):
+            storage.open(**wrong)

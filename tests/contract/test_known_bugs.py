@@ -121,7 +121,7 @@ class IndexMapIgnored(Saver):
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         indexed = [(index, *write) for index, write in enumerate(writes)]
-        run(self._core._put_writes(config, indexed, task_id, task_path), self.engine.perform)
+        run(self._core._put_writes(config, indexed, task_id, task_path, None), self.engine.perform)
 
 
 class LatestInserted(Engine):

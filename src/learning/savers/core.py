@@ -76,6 +76,17 @@ class Core:
         new_versions: ChannelVersions,
     ) -> Program[RunnableConfig]:
         """Store a checkpoint; see `BaseCheckpointSaver.put`."""
+        lineage = _lineage(checkpoint["id"], _configured(config)[2])
+        return (yield from self._put(config, checkpoint, metadata, new_versions, lineage))
+
+    def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+        lineage: str | None,
+    ) -> Program[RunnableConfig]:
         thread_id, ns, parent = _configured(config)
         place = self._place(thread_id, ns, checkpoint["id"])
         metadata = get_checkpoint_metadata(config, metadata)
@@ -101,7 +112,7 @@ class Core:
                 name=self._codec.name(place.thread, thread_id),
                 epoch=known.epoch,
                 new_epoch=_new_epoch(),
-                lineage=_lineage(place.id, parent),
+                lineage=lineage,
                 extends=(parent or "") if fenced else None,
                 run=_run(metadata.get("run_id")),
                 seconds=self._seconds,
@@ -117,7 +128,8 @@ class Core:
         indexed = [
             (WRITES_IDX_MAP.get(channel, index), channel, value) for index, (channel, value) in enumerate(writes)
         ]
-        yield from self._put_writes(config, indexed, task_id, task_path)
+        lineage = _lineage(_configured(config)[2], None)
+        yield from self._put_writes(config, indexed, _text(task_id, "task_id"), task_path, lineage)
 
     def get_tuple(self, config: RunnableConfig) -> Program[CheckpointTuple | None]:
         """One checkpoint; see `BaseCheckpointSaver.get_tuple`."""
@@ -132,16 +144,19 @@ class Core:
         limit: int | None,
     ) -> Iterator[Program[list[CheckpointTuple]]]:
         """One program after the other, for the pages of a listing; see `BaseCheckpointSaver.list`."""
-        named = (config or {}).get("configurable", {})
-        thread = self._thread(_text(named["thread_id"], "thread_id")) if "thread_id" in named else None
+        named = config.get("configurable", {}) if config is not None else {}
+        if config is not None and "thread_id" not in named:
+            raise InvalidRequest("The config names no thread. To list all threads, use None.")
+        thread = self._thread(_text(named["thread_id"], "thread_id")) if named else None
+        ns = _text(named["checkpoint_ns"] or "", "checkpoint_ns") if "checkpoint_ns" in named else None
         scan = Scan(
             owner=self._owner,
             thread=thread,
-            space=_space(named["checkpoint_ns"]) if thread is not None and "checkpoint_ns" in named else None,
-            before=before["configurable"].get("checkpoint_id") if before else None,
+            space=None if ns is None else _space(ns),
+            before=(before["configurable"].get("checkpoint_id") or None) if before else None,
             count=PAGE,
         )
-        listing = _Listing(scan, named.get("checkpoint_id"), filter or {}, limit)
+        listing = _Listing(scan, named.get("checkpoint_id") or None, filter or {}, limit)
         while not listing.done:
             yield self._page(listing)
 
@@ -160,7 +175,7 @@ class Core:
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Program[None]:
         """Remove the checkpoints that these runs made, in all threads, with their writes."""
-        for run_id in run_ids:
+        for run_id in _each(run_ids, "run_ids"):
             while rows := (yield Scan(owner=self._owner, run=_run(run_id), count=PAGE)):
                 yield from self._remove([row.place for row in rows])
 
@@ -174,9 +189,10 @@ class Core:
                 ns, checkpoint = tuple_.config["configurable"]["checkpoint_ns"], tuple_.checkpoint
                 parent = tuple_.parent_config and tuple_.parent_config["configurable"]["checkpoint_id"]
                 above, here = _config(target, ns, parent), _config(target, ns, row.place.id)
-                yield from self.put(above, checkpoint, tuple_.metadata, checkpoint["channel_versions"])
+                # Older than any deletion of the target, and yet not late: so without a lineage.
+                yield from self._put(above, checkpoint, tuple_.metadata, checkpoint["channel_versions"], None)
                 for task_path, task_id, index, channel, value in self._writes(batch, row.place, Plain()):
-                    yield from self._put_writes(here, [(index, channel, value)], task_id, task_path)
+                    yield from self._put_writes(here, [(index, channel, value)], task_id, task_path, None)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> Program[None]:
         """Remove all but the newest checkpoint of each namespace and what it is rebuilt from, or all.
@@ -185,7 +201,7 @@ class Core:
         """
         if strategy not in ("keep_latest", "delete"):
             raise InvalidRequest(f"There is no strategy {strategy!r} for pruning: use 'keep_latest' or 'delete'.")
-        for thread_id in thread_ids:
+        for thread_id in _each(thread_ids, "thread_ids"):
             if strategy == "delete":
                 yield from self._drop(thread_id, horizon="", seconds=0)
             else:
@@ -247,7 +263,12 @@ class Core:
         return (yield Get(place.thread, place.space, checkpoint_id))
 
     def _put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[int, str, Any]], task_id: str, task_path: str
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[int, str, Any]],
+        task_id: str,
+        task_path: str,
+        lineage: str | None,
     ) -> Program[None]:
         thread_id, ns, checkpoint_id = _configured(config)
         if checkpoint_id is None:
@@ -272,7 +293,7 @@ class Core:
                 name=self._codec.name(place.thread, thread_id),
                 epoch=known.epoch,
                 new_epoch=_new_epoch(),
-                lineage=_lineage(place.id, None),
+                lineage=lineage,
                 seconds=self._seconds,
             )
             if self._settled(outcome, place, thread_id, writer):
@@ -465,6 +486,15 @@ def _text(name: Any, what: str) -> str:
     return str(name)
 
 
+def _each(names: Any, what: str) -> list[str]:
+    """Names that a caller wants something removed for: none may be missing, and no string is a list of letters."""
+    if isinstance(names, str | bytes):
+        raise InvalidRequest(f"{what} is a list of strings, not one.")
+    if not all(isinstance(each, str | int) and each != "" for each in names):
+        raise InvalidRequest(f"{what} has something else than names in it: {list(names)!r}. Nothing was removed.")
+    return [str(each) for each in names]
+
+
 def _require_short(name: str, what: str) -> None:
     try:
         if len(name.encode()) > LONGEST_ID:
@@ -490,10 +520,10 @@ def _new_epoch() -> int:
     return int.from_bytes(os.urandom(6))
 
 
-def _lineage(checkpoint_id: str, parent: str | None) -> str | None:
+def _lineage(checkpoint_id: str | None, parent: str | None) -> str | None:
     """The older of a checkpoint's id and its parent's, if these tell time as LangGraph's own do."""
     ids = [each for each in (checkpoint_id, parent) if each]
-    return min(ids) if all(len(each) == 36 and each[14] == "6" for each in ids) else None
+    return min(ids) if ids and all(len(each) == 36 and each[14] == "6" for each in ids) else None
 
 
 def _matches(metadata: Mapping[str, Any], filter: Mapping[str, Any]) -> bool:

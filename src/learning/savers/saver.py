@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import (
 
 from .codec import Codec
 from .core import Core
+from .errors import InvalidRequest
 from .program import arun, run
 from .records import Request
 from .seal import Sealer
@@ -73,6 +74,10 @@ class Saver(BaseCheckpointSaver[str]):
         ttl: timedelta | None = None,
         fencing: bool = False,
     ):
+        if ttl is not None and (not isinstance(ttl, timedelta) or ttl <= timedelta()):
+            raise InvalidRequest(f"ttl is a timedelta of more than nothing, such as timedelta(days=7), not {ttl!r}.")
+        if not isinstance(tenant, str):
+            raise InvalidRequest(f"tenant is a string, not {tenant!r}.")
         super().__init__(serde=ExactSerializer(allow))
         self.engine = engine
         seconds = ttl and ttl.total_seconds()

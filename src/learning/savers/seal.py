@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .dictionary import DICTIONARY
-from .errors import InvalidRequest, Unreadable
+from .errors import InvalidRequest, NotStorable, Unreadable
 
 VERSION = 0x10
 COMPRESSED, ENCRYPTED = 0x01, 0x02
@@ -53,7 +53,13 @@ class Sealer:
         return hashlib.blake2b(about + data, digest_size=16, key=self._secret).digest()
 
     def seal(self, data: bytes, about: bytes) -> bytes:
-        """The data as it is stored."""
+        """The data as it is stored.
+
+        Raises:
+            NotStorable: if it is more than may be opened again.
+        """
+        if len(data) > self._max_bytes:
+            raise NotStorable(f"A value of {len(data):,} bytes is more than the {self._max_bytes:,} allowed")
         flags = VERSION
         if len(data) >= SMALLEST:
             compressed = self._compressor.compress(data)

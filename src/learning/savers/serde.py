@@ -14,6 +14,7 @@ import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
@@ -218,8 +219,8 @@ class _Lowering:
                     fields = self._fields(fields)
                     break
         if extra or private:
-            extra, private = self.lower(extra or None), self.lower(private)
-        return Ext(_MODEL, ormsgpack.packb((module, qualname, fields, fields_set, extra or None, private)))
+            extra, private = self.lower(extra), self.lower(private)
+        return Ext(_MODEL, ormsgpack.packb((module, qualname, fields, fields_set, extra, private)))
 
     def _list(self, value: Iterable[Any]) -> list[Any]:
         lowered = []
@@ -316,11 +317,18 @@ class _ObjectKind:
 
 
 def _numpy_parts(value: Any) -> list:
-    if value.dtype.hasobject:
-        raise NotStorable("a numpy array of objects cannot be stored exactly")
     import numpy
 
+    if not (type(value) is numpy.ndarray or isinstance(value, numpy.generic)):
+        raise NotStorable(f"numpy.{type(value).__name__} is no type that can be stored exactly")
+    if value.dtype.hasobject:
+        raise NotStorable("a numpy array of objects cannot be stored exactly")
     dtype = value.dtype.str if value.dtype.names is None else [list(each) for each in value.dtype.descr]
+    rebuilt = None
+    with suppress(TypeError, ValueError):
+        rebuilt = _dtype(dtype)
+    if rebuilt != value.dtype or not value.dtype.itemsize:
+        raise NotStorable(f"a numpy value of type {value.dtype} cannot be stored exactly")
     if isinstance(value, numpy.generic):
         return [dtype, None, value.tobytes()]
     order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
@@ -331,12 +339,26 @@ def _numpy(parts: list) -> Any:
     import numpy
 
     dtype, shape, data, *order = parts
-    dtype = numpy.dtype(dtype if isinstance(dtype, str) else [tuple(each) for each in dtype])
+    dtype = _dtype(dtype)
     if dtype.hasobject:
         raise Unreadable("The stored value has a numpy array of objects.")
     if shape is None:
         return numpy.frombuffer(data, dtype)[0]
     return numpy.frombuffer(bytearray(data), dtype).reshape(shape, order=order[0])
+
+
+def _dtype(told: str | list) -> Any:
+    import numpy
+
+    if isinstance(told, str):
+        return numpy.dtype(told)
+    return numpy.dtype([(name, _dtype(kind), *map(tuple, shape)) for name, kind, *shape in told])
+
+
+def _zone_key(zone: ZoneInfo) -> str:
+    if zone.key is None:
+        raise NotStorable("a time zone that has no name cannot be stored")
+    return zone.key
 
 
 def _datetime_parts(value: datetime) -> list:
@@ -415,7 +437,7 @@ _kind(34, [date], date.isoformat, date.fromisoformat)
 _kind(35, [time], _time_parts, lambda parts: time.fromisoformat(parts[0]).replace(fold=parts[1], tzinfo=parts[2]))
 _kind(36, [timedelta], lambda each: [each.days, each.seconds, each.microseconds], lambda parts: timedelta(*parts))
 _kind(37, [timezone], _timezone_parts, _timezone)
-_kind(38, [ZoneInfo], lambda each: each.key, ZoneInfo)
+_kind(38, [ZoneInfo], _zone_key, ZoneInfo)
 
 
 # --- instances of allowed classes -------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ..errors import SaverError, StorageFull, Unavailable
-from ..program import Program, arun, run
+from ..program import Program, run
 from ..records import (
     EMPTY,
     Batch,
@@ -40,8 +40,10 @@ from .postgres_statements import (
     BATCH,
     BURY,
     COUNT,
+    EXPIRE,
     NEWEST,
     ONE,
+    ONE_AT_A_TIME,
     PUT,
     PUT_WRITES,
     REMOVE_ITEMS,
@@ -70,24 +72,15 @@ class PostgresEngine:
 
     Args:
         url: as psycopg takes it: `postgresql://user:password@host:port/database`.
-        pool: how many connections there may be; and as many again, if it is used from async code as well.
+        pool: how many connections there may be.
         timeout: how many seconds to wait for a free connection.
         prepare: whether to prepare statements on the server. A PgBouncer before version 1.21 needs `False`.
     """
 
     def __init__(self, url: str, *, pool: int = 8, timeout: float = 10.0, prepare: bool = True):
         settings = {"autocommit": True, "prepare_threshold": 2 if prepare else None}
-        self._options: dict[str, Any] = {
-            "conninfo": url,
-            "min_size": 1,
-            "max_size": pool,
-            "timeout": timeout,
-            "kwargs": settings,
-            "open": False,
-        }
         self._timeout = timeout
-        self._pool = ConnectionPool(**self._options)
-        self._async_pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool] = {}
+        self._pool = ConnectionPool(url, min_size=1, max_size=pool, timeout=timeout, kwargs=settings, open=False)
 
     # --- sync and async -----------------------------------------------------------------------------------------------
 
@@ -96,8 +89,8 @@ class PostgresEngine:
         return run(_program(request), self._run)
 
     async def aperform(self, request: Request) -> Any:
-        """The answer to a request; see `records`."""
-        return await arun(_program(request), self._arun)
+        """The same, in a thread: psycopg's pools for async code must not outlive their event loop, and this one may."""
+        return await asyncio.to_thread(self.perform, request)
 
     def setup(self) -> None:
         """Make the tables that are missing; any number of callers at once.
@@ -108,19 +101,16 @@ class PostgresEngine:
         run(_setup(), self._run)
 
     async def asetup(self) -> None:
-        """The same."""
-        await arun(_setup(), self._arun)
+        """The same, in a thread."""
+        await asyncio.to_thread(self.setup)
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop, and those of sync code."""
-        pool = self._async_pools.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.close()
-        await asyncio.to_thread(self._pool.close)
+        """The same, in a thread."""
+        await asyncio.to_thread(self.close)
 
     def _run(self, statement: Statement) -> list[Any]:
         attempts = _attempts(self._timeout)
@@ -142,36 +132,6 @@ class PostgresEngine:
                 attempts.failed = error
                 self._pool.check()  # lets go of other connections that were lost as well
         raise attempts.error
-
-    async def _arun(self, statement: Statement) -> list[Any]:
-        attempts = _attempts(self._timeout)
-        for pause in attempts:
-            if pause:
-                await asyncio.sleep(pause)
-            pool = await self._async_pool()
-            try:
-                async with pool.connection() as connection:
-                    if not statement.after:
-                        return await _arows(await connection.execute(statement.text, statement.parameters, binary=True))
-                    async with connection.pipeline():  # one transaction, too
-                        for each in statement.after:
-                            await connection.execute(each.text, each.parameters)
-                        cursor = await connection.execute(statement.text, statement.parameters, binary=True)
-                    return await _arows(cursor)
-            except (psycopg.Error, PoolTimeout) as error:
-                _raise_unless_lost(error)
-                attempts.failed = error
-                await pool.check()
-        raise attempts.error
-
-    async def _async_pool(self) -> AsyncConnectionPool:
-        loop = asyncio.get_running_loop()
-        for ended in [each for each in self._async_pools if each.is_closed()]:
-            del self._async_pools[ended]
-        if loop not in self._async_pools:
-            self._async_pools[loop] = AsyncConnectionPool(**self._options)
-            await self._async_pools[loop].open()
-        return self._async_pools[loop]
 
 
 class _attempts:
@@ -197,10 +157,6 @@ class _attempts:
 
 def _rows(cursor: psycopg.Cursor) -> list[Any]:
     return cursor.fetchall() if cursor.description else []
-
-
-async def _arows(cursor: psycopg.AsyncCursor) -> list[Any]:
-    return await cursor.fetchall() if cursor.description else []
 
 
 def _raise_unless_lost(error: Exception) -> None:
@@ -270,7 +226,7 @@ def _put(request: Put | PutWrites) -> Program[Outcome]:
         parameters |= {"run": request.run, "data": request.record.data, "needs": b"".join(request.record.needs)}
         if request.extends is not None:  # lock first, so that the statement itself sees what others have put
             parameters["extends"] = request.extends.encode()
-            after = [Statement("SELECT FROM lg_threads WHERE thread = %(thread)s FOR UPDATE", parameters)]
+            after = [Statement(ONE_AT_A_TIME, parameters)]
     else:
         text = PUT_WRITES
         tasks = sorted(request.writes)
@@ -283,7 +239,7 @@ def _put(request: Put | PutWrites) -> Program[Outcome]:
     while True:
         ((kind, epoch),) = yield Statement(text, parameters, after)
         if kind == "expired":
-            yield from _clear(request.place.thread, "DELETE FROM lg_threads WHERE thread = %(thread)s", {})
+            yield Statement(EXPIRE, {"thread": request.place.thread})
         else:
             return Outcome(kind, epoch)
 

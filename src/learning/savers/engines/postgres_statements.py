@@ -191,7 +191,7 @@ WITH RECURSIVE needing AS (
     + """) AS wanted (name)
     JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name
 )
-DELETE FROM lg_items WHERE thread = %(thread)s AND name NOT IN (SELECT name FROM needed)
+DELETE FROM lg_items i WHERE thread = %(thread)s AND NOT EXISTS (SELECT FROM needed n WHERE n.name = i.name)
 """
 )
 
@@ -201,11 +201,12 @@ VALUES (%(thread)s, '', 0, %(horizon)s, now() + %(seconds)s * interval '1 second
 ON CONFLICT (thread) DO UPDATE SET name = '', epoch = 0, horizon = EXCLUDED.horizon, ends = EXCLUDED.ends
 """
 
-SWEEP: LiteralString = """
+ONE_AT_A_TIME: LiteralString = "SELECT pg_advisory_xact_lock(hashtextextended(encode(%(thread)s, 'hex'), 0))"
+"""For fenced puts on one thread, which may not be there yet."""
+
+_EXPIRED: LiteralString = """
 WITH gone AS (
-    DELETE FROM lg_threads WHERE thread IN (
-        SELECT thread FROM lg_threads WHERE ends <= now() ORDER BY ends LIMIT 100 FOR UPDATE SKIP LOCKED
-    ) RETURNING thread
+    DELETE FROM lg_threads WHERE thread IN ({0}) AND ends <= now() RETURNING thread
 ), checkpoints AS (
     DELETE FROM lg_checkpoints USING gone WHERE lg_checkpoints.thread = gone.thread
 ), items AS (
@@ -215,3 +216,9 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 """
+
+EXPIRE = _EXPIRED.replace("{0}", "%(thread)s")
+
+SWEEP = _EXPIRED.replace(
+    "{0}", "SELECT thread FROM lg_threads WHERE ends <= now() ORDER BY ends LIMIT 100 FOR UPDATE SKIP LOCKED"
+)

@@ -7,7 +7,7 @@ The keys of a thread share a hash tag, so they are on one server, and a script c
     lg:{thread}:spaces    sorted set: the places, in the order of (space, id)
     lg:{thread}:ids       sorted set: the places, in the order of (id, space)
     lg:{thread}:items     hash: the record of each item, by name
-    lg:{thread}:writes    hash: the tasks that wrote and their records, by place
+    lg:{thread}:writes    hash: the tasks that wrote and their records, by place, in chunks
 
 A sorted set whose scores are all 0 is in the order of its bytes: `_key` writes places for that. `_stored` writes
 records so that Lua can tell what they need. The servers must not evict keys (`maxmemory-policy noeviction`).
@@ -244,7 +244,7 @@ def _to_store(request: Put | PutWrites) -> list[Any]:
         arguments += ["row", key, _stored(request.record, request.run)]
     else:
         for (task_id, index), record in request.writes.items():
-            arguments += ["overwrite" if index < 0 else "write", f"{index} {task_id}".encode(), _stored(record)]
+            arguments += ["write", f"{index} {task_id}".encode(), _stored(record)]
     for name, item in request.items.items():
         arguments += ["item", name, _stored(item)]
     return arguments

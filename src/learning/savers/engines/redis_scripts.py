@@ -17,32 +17,47 @@ local function newest(space)
   return call('ZREVRANGEBYLEX', spaces, '(' .. space .. ANY, '[' .. space, 'LIMIT', 0, 1)[1] or ''
 end
 
-local function written(all)  -- what a field of `writes` holds: tasks and their records, in the order of the tasks
-  local found, at, size = {}, 1, nil
+-- The writes of a checkpoint are in chunks, to which they are appended: of `writes`, the field `place` has their
+-- number, and `place .. n` the n-th. Of a write that was made twice the first counts, or the last if its index is
+-- negative.
+local CHUNK = 4096
+
+local function written(place)  -- tasks and their records
+  local fields, found, at_of, all, at = {}, {}, {}, '', 1
+  for n = 1, tonumber(call('HGET', writes, place) or '0') do fields[n] = place .. n end
+  if #fields > 0 then all = table.concat(call('HMGET', writes, unpack(fields))) end
   while at <= #all do
-    size, at = struct.unpack('>I2', all, at)
-    local task = all:sub(at, at + size - 1)
-    size, at = struct.unpack('>I4', all, at + size)
-    found[#found + 1] = {task, all:sub(at, at + size - 1)}
-    at = at + size
+    local size, start = struct.unpack('>I2', all, at)
+    local task = all:sub(start, start + size - 1)
+    size, start = struct.unpack('>I4', all, start + size)
+    local record = all:sub(start, start + size - 1)
+    at = start + size
+    if not at_of[task] then
+      found[#found + 1], at_of[task] = {task, record}, #found + 1
+    elseif task:byte(1) == 45 then
+      found[at_of[task]][2] = record
+    end
   end
   return found
 end
 
-local function write(place, changes)
-  local tasks, parts = {}, {}
-  for _, each in ipairs(written(call('HGET', writes, place) or '')) do
-    tasks[#tasks + 1], tasks[each[1]] = each[1], each[2]
+local function write(place, tasks)
+  local n = tonumber(call('HGET', writes, place) or '0')
+  local last = n > 0 and call('HGET', writes, place .. n) or ''
+  for _, each in ipairs(tasks) do
+    local task, record = unpack(each)
+    if n == 0 or #last > CHUNK then
+      if n > 0 then call('HSET', writes, place .. n, last) end
+      n, last = n + 1, ''
+    end
+    last = last .. struct.pack('>I2', #task) .. task .. struct.pack('>I4', #record) .. record
   end
-  for _, change in ipairs(changes) do
-    local kind, task, record = unpack(change)
-    if not tasks[task] then tasks[#tasks + 1], tasks[task] = task, record end
-    if kind == 'overwrite' then tasks[task] = record end
-  end
-  for i, task in ipairs(tasks) do
-    parts[i] = struct.pack('>I2', #task) .. task .. struct.pack('>I4', #tasks[task]) .. tasks[task]
-  end
-  call('HSET', writes, place, table.concat(parts))
+  call('HSET', writes, place .. n, last, place, n)
+end
+
+local function unwrite(place)
+  for n = 1, tonumber(call('HGET', writes, place) or '0') do call('HDEL', writes, place .. n) end
+  call('HDEL', writes, place)
 end
 
 local function needs(record)
@@ -58,11 +73,13 @@ local function closure(records)  -- the items that records need, directly or not
     for _, name in ipairs(needs(records[at])) do
       if not seen[name] then names[#names + 1], seen[name] = name, true end
     end
-    for i, item in ipairs(#names > 0 and call('HMGET', items, unpack(names)) or {}) do
-      local name = names[i]
-      if item then
-        found[#found + 1], found[#found + 2], found[#found + 3] = name, struct.pack('>I4', #item), item
-        if name:byte(16) % 2 == 1 then records[#records + 1] = item end  -- others need nothing
+    for from = 1, #names, 1000 do  -- Lua's stack has no room for more
+      for i, item in ipairs(call('HMGET', items, unpack(names, from, math.min(from + 999, #names)))) do
+        local name = names[from + i - 1]
+        if item then
+          found[#found + 1], found[#found + 2], found[#found + 3] = name, struct.pack('>I4', #item), item
+          if name:byte(16) % 2 == 1 then records[#records + 1] = item end  -- others need nothing
+        end
       end
     end
     at = at + 1
@@ -93,7 +110,7 @@ end
 
 epoch = old[1] and old[2] or new_epoch
 call('HSET', about, 'name', old[1] or name, 'epoch', epoch)  -- first: this fails if the memory is full, not the rest
-local changes = {}
+local tasks = {}
 for i = 8, #ARGV, 3 do
   local kind, field, record = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if kind == 'item' then
@@ -103,10 +120,10 @@ for i = 8, #ARGV, 3 do
     call('ZADD', spaces, 0, field)
     call('ZADD', ids, 0, by_id(field))
   else
-    changes[#changes + 1] = {kind, field, record}
+    tasks[#tasks + 1] = {field, record}
   end
 end
-if #changes > 0 then write(place, changes) end
+if #tasks > 0 then write(place, tasks) end
 for _, key in ipairs(KEYS) do
   if lifetime == ANY then call('PERSIST', key) else call('PEXPIRE', key, lifetime) end
 end
@@ -121,7 +138,7 @@ for _, place in ipairs(ARGV) do
   if #place == 8 then place = newest(place) end
   local row = call('HGET', rows, place)
   if row then
-    local tasks = written(call('HGET', writes, place) or '')
+    local tasks = written(place)
     for _, task in ipairs(tasks) do table.insert(records, task[2]) end
     table.insert(records, row)
     table.insert(found, {place, row, tasks})
@@ -160,15 +177,18 @@ for i = 2, #ARGV do
     removed = removed + 1
     call('ZREM', spaces, place)
     call('ZREM', ids, by_id(place))
-    call('HDEL', writes, place)
+    unwrite(place)
   end
 end
-for _, place in ipairs(call('HKEYS', writes)) do
-  if call('HEXISTS', rows, place) == 0 and less(place, newest(place:sub(1, 8))) then call('HDEL', writes, place) end
-end
 local records = call('HVALS', rows)
-for _, all in ipairs(call('HVALS', writes)) do
-  for _, task in ipairs(written(all)) do table.insert(records, task[2]) end
+for _, place in ipairs(call('HKEYS', writes)) do
+  if place:sub(-2) == '\0\0' then  -- it is no chunk
+    if call('HEXISTS', rows, place) == 0 and less(place, newest(place:sub(1, 8))) then
+      unwrite(place)
+    else
+      for _, task in ipairs(written(place)) do table.insert(records, task[2]) end
+    end
+  end
 end
 local _, needed = closure(records)
 for _, item in ipairs(call('HKEYS', items)) do

@@ -14,8 +14,8 @@ class TieredSaver(Wrapper):
 
     What is acknowledged is in the cold one. The hot one may lose what it likes, a whole thread at a time: let its
     threads end by themselves (`ttl`), and it is a cache that many processes share. Where it fails, it is not read for a
-    thread until it has deleted what it has of it, so that an outage leaves no stale copy behind. Listings and deltas
-    come from the cold one, which has them whole.
+    thread until it has deleted what it has of it: this process reads no stale copy. (Another one may, until the hot
+    saver's `ttl` ends.) Listings and deltas come from the cold one, which has them whole.
     """
 
     def __init__(self, hot: BaseCheckpointSaver, cold: BaseCheckpointSaver):
