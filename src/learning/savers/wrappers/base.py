@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
+from ..errors import InvalidRequest
 from ..program import Program, arun, run
 
 READS = {"get_tuple", "get_delta_channel_history"}
@@ -156,6 +157,20 @@ class Wrapper(BaseCheckpointSaver):
         clone.serde = clone.inner.serde
         return clone
 
+    # --- savers inside that have to be set up and closed --------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Set up the savers inside."""
+        for saver in self.savers:
+            if hasattr(saver, "setup"):
+                saver.setup()
+
+    def close(self) -> None:
+        """Close the savers inside."""
+        for saver in self.savers:
+            if hasattr(saver, "close"):
+                saver.close()
+
     # --- as a context manager -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -184,7 +199,10 @@ class Wrapper(BaseCheckpointSaver):
 def thread_of(call: Call) -> str:
     """The thread that a put or a get is about."""
     config = call.options["config"] if "config" in call.options else call.arguments[0]
-    return str(config["configurable"]["thread_id"])
+    named = config.get("configurable", {})
+    if "thread_id" not in named:
+        raise InvalidRequest('The config names no thread: {"configurable": {"thread_id": "…"}}.')
+    return str(named["thread_id"])
 
 
 def threads_of(call: Call) -> list[str] | None:

@@ -9,6 +9,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from ..program import Program
 from .base import Call, Wrapper, thread_of, threads_of
 
+MOST_CHANGES = 10_000
+"""Of how many threads it is counted how often they have changed."""
+
 
 class CachedSaver(Wrapper):
     """Remembers the checkpoints that were read last, and forgets those of a thread when it changes.
@@ -65,5 +68,7 @@ class CachedSaver(Wrapper):
         with self._lock:
             for thread_id in [""] if thread_ids is None else thread_ids:
                 self._changes[thread_id] = self._changes.get(thread_id, 0) + 1
+            if len(self._changes) > MOST_CHANGES:  # as if all threads had changed once more
+                self._changes = {"": self._changes.get("", 0) + 1}
             for key in [key for key in self._found if thread_ids is None or key[0] in thread_ids]:
                 del self._found[key]
