@@ -6,6 +6,7 @@ import pwd
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,6 +96,9 @@ class Process:
 
     def kill(self) -> None:
         """End the program with SIGKILL, and all it has started, as a crash of its machine does."""
+        if process := self._process():
+            _signal([process], signal.SIGSTOP)  # so that it starts nothing more while we look for what it has started
+            _wait_until(lambda: _status(process) in (None, psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
         everything = self._everything()
         _signal(everything, signal.SIGKILL)
         _wait_for_end(everything)
@@ -155,12 +159,17 @@ def _signal(processes: list[psutil.Process], sign: signal.Signals) -> None:
 
 def _wait_for_end(processes: list[psutil.Process]) -> None:
     """Wait until none of them runs. What its parent has not yet asked for, a zombie, runs no more."""
+    _wait_until(lambda: all(_status(process) in (None, psutil.STATUS_ZOMBIE) for process in processes))
+
+
+def _wait_until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline and any(map(_alive, processes)):
+    while not done() and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
-def _alive(process: psutil.Process) -> bool:
+def _status(process: psutil.Process) -> str | None:
+    """What a process does; None if it is gone."""
     with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
+        return process.status()
+    return None
