@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
@@ -181,10 +181,7 @@ def _ours(url: str, token: str, stack: ExitStack) -> BaseCheckpointSaver:
     elif parts.scheme in ("redis", "redis+cluster"):
         options = {"prefix": token}
     elif parts.scheme == "s3":
-        options = {"endpoint": parts.query.partition("=")[2], "region": "us-east-1"}
-        if parts.password:
-            options |= {"access_key_id": parts.username, "secret_access_key": unquote(parts.password)}
-        url = f"s3://{parts.hostname}/{token}"
+        url = parts._replace(path=f"/{token}").geturl()
     return stack.enter_context(open_saver(url, **options))
 
 

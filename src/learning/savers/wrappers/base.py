@@ -15,9 +15,6 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from ..errors import InvalidRequest
 from ..program import Program, arun, run
 
-READS = {"get_tuple", "get_delta_channel_history"}
-"""The methods that change nothing."""
-
 
 @dataclass(frozen=True)
 class Call:

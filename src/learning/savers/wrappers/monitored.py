@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Self
 
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -30,48 +30,26 @@ class MonitoredSaver(Wrapper):
 
     def handle(self, call: Call) -> Program[Any]:
         """Do as asked, and measure."""
-        watch = _Watch(self, call.method)
-        try:
+        with _Watch(self, call.method):
             return (yield call)
-        except BaseException as error:
-            watch.failed(error)
-            raise
-        finally:
-            watch.stop()
 
     def list(self, *arguments: Any, **options: Any) -> Iterator[CheckpointTuple]:
         """As the saver inside lists; the time between two checkpoints is the caller's, and does not count."""
         listed = self.inner.list(*arguments, **options)
-        watch = _Watch(self, "list")
-        try:
+        with _Watch(self, "list") as watch:
             for found in listed:
                 watch.pause()
                 yield found
                 watch.go_on()
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            watch.failed(error)
-            raise
-        finally:
-            watch.stop()
 
     async def alist(self, *arguments: Any, **options: Any) -> AsyncIterator[CheckpointTuple]:
         """The same, awaited."""
         listed = self.inner.alist(*arguments, **options)
-        watch = _Watch(self, "list")
-        try:
+        with _Watch(self, "list") as watch:
             async for found in listed:
                 watch.pause()
                 yield found
                 watch.go_on()
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            watch.failed(error)
-            raise
-        finally:
-            watch.stop()
 
 
 class _Watch:
@@ -92,10 +70,12 @@ class _Watch:
     def go_on(self) -> None:
         self._since = time.perf_counter()
 
-    def failed(self, error: BaseException) -> None:
-        self._saver._errors.labels(self._saver._name, self._method, type(error).__name__).inc()
+    def __enter__(self) -> Self:
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind not in (None, GeneratorExit):  # a caller who has read enough of a listing is no error
+            self._saver._errors.labels(self._saver._name, self._method, kind.__name__).inc()
         if self._since is not None:
             self.pause()
         self._under_way.dec()
