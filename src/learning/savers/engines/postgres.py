@@ -9,7 +9,7 @@ that it works behind PgBouncer.
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -113,46 +113,29 @@ class PostgresEngine:
         await asyncio.to_thread(self.close)
 
     def _run(self, statement: Statement) -> list[Any]:
-        attempts = _attempts(self._timeout)
-        for pause in attempts:
-            if pause:
-                time.sleep(pause)
+        """The rows of a statement, tried again while the connection is lost: requests are idempotent."""
+        deadline, pause = time.monotonic() + self._timeout, 0.01
+        while True:
             try:
-                self._pool.open()
-                with self._pool.connection() as connection:
-                    if not statement.after:
-                        return _rows(connection.execute(statement.text, statement.parameters, binary=True))
-                    with connection.pipeline():  # one transaction, too
-                        for each in statement.after:
-                            connection.execute(each.text, each.parameters)
-                        cursor = connection.execute(statement.text, statement.parameters, binary=True)
-                    return _rows(cursor)
+                return self._tried(statement)
             except (psycopg.Error, PoolTimeout) as error:
                 _raise_unless_lost(error)
-                attempts.failed = error
                 self._pool.check()  # lets go of other connections that were lost as well
-        raise attempts.error
-
-
-class _attempts:
-    """How long to pause before each attempt, until the time is up. Requests are idempotent, so each is safe."""
-
-    failed: Exception | None = None
-
-    def __init__(self, seconds: float):
-        self._deadline = time.monotonic() + seconds
-
-    def __iter__(self) -> Iterator[float]:
-        yield 0.0
-        pause = 0.01
-        while time.monotonic() + pause < self._deadline:
-            yield pause * random.uniform(0.5, 1.0)
+                if time.monotonic() + pause >= deadline:
+                    raise Unavailable(f"PostgreSQL did not answer: {str(error).strip()}") from error
+            time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 1.0)
 
-    @property
-    def error(self) -> Unavailable:
-        """What to raise when no attempt is left."""
-        return Unavailable(f"PostgreSQL did not answer: {str(self.failed).strip()}")
+    def _tried(self, statement: Statement) -> list[Any]:
+        self._pool.open()
+        with self._pool.connection() as connection:
+            if not statement.after:
+                return _rows(connection.execute(statement.text, statement.parameters, binary=True))
+            with connection.pipeline():  # one transaction, too
+                for each in statement.after:
+                    connection.execute(each.text, each.parameters)
+                cursor = connection.execute(statement.text, statement.parameters, binary=True)
+            return _rows(cursor)
 
 
 def _rows(cursor: psycopg.Cursor) -> list[Any]:
