@@ -1,6 +1,7 @@
 """Each wrapper passes the contract of what it wraps, and does what it is for."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -118,6 +119,54 @@ def test_of_more_threads_than_are_wanted_the_one_used_longest_ago_goes():
     assert {each.config["configurable"]["thread_id"] for each in saver.list(None)} == {"a", "c"}
 
 
+def test_a_thread_that_is_used_again_while_it_goes_loses_nothing_that_was_put():
+    inner = InMemorySaver()
+    saver = LRUSaver(inner, max_threads=1)
+    delete, late = inner.delete_thread, threading.Thread(target=lambda: put(saver, config("a"), {"t": "late"}))
+
+    def slow_delete(thread_id: str) -> None:
+        if thread_id == "a":
+            late.start()
+            late.join(0.1)  # what is put now waits, or else is lost
+        delete(thread_id)
+
+    inner.delete_thread = slow_delete
+    for thread in ("a", "b"):
+        put(saver, config(thread), {"t": thread})
+    late.join()
+
+    assert values(saver, config("a")) == {"t": "late"}
+
+
+def test_a_thread_is_not_deleted_while_it_is_read():
+    inner = InMemorySaver()
+    saver = LRUSaver(inner, max_threads=1)
+    where = put(saver, config("a"), {"t": "a"})
+    read = inner.get_tuple
+
+    def slow_read(config: Any) -> Any:
+        inner.get_tuple = read
+        put(saver, {"configurable": {"thread_id": "b", "checkpoint_ns": ""}}, {"t": "b"})
+        return read(config)
+
+    inner.get_tuple = slow_read
+    assert values(saver, where) == {"t": "a"}
+    assert len(list(saver.list(None))) == 1
+
+
+def test_a_thread_that_could_not_be_deleted_is_tried_again(caplog):
+    inner = Counting()
+    saver = LRUSaver(inner, max_threads=1)
+    put(saver, config("a"), {"t": "a"})
+    delete, inner.delete_thread = inner.delete_thread, lambda thread_id: inner.get_tuple(None)
+    put(saver, config("b"), {"t": "b"})
+    assert "Thread 'a' could not be deleted" in caplog.text
+
+    inner.delete_thread = delete
+    saver.get_tuple(config("b"))
+    assert [each.config["configurable"]["thread_id"] for each in saver.list(None)] == ["b"]
+
+
 def test_what_is_cached_is_read_once_and_never_stale():
     inner = Counting()
     saver = CachedSaver(inner)
@@ -168,7 +217,7 @@ def test_a_tier_reads_from_the_hot_saver_and_loses_nothing_with_it():
     assert [len(contents(each)) for each in saver.list(config())] == [5, 4, 3, 2, 1]
 
 
-def test_after_an_outage_of_the_hot_saver_no_stale_copy_is_read():
+def test_after_an_outage_of_the_hot_saver_no_stale_copy_is_read(caplog):
     hot, cold = Counting(), Counting()
     saver = TieredSaver(hot, cold)
     first = put(saver, config(), {"a": 1})
@@ -176,6 +225,7 @@ def test_after_an_outage_of_the_hot_saver_no_stale_copy_is_read():
     second = put(saver, first, {"a": 2}, {"a": 2})
     assert values(saver, config()) == {"a": 2}
     hot.broken = False
+    assert "The hot saver failed" in caplog.text
 
     assert values(saver, config()) == {"a": 2}
     assert ids(hot.list(config())) in ([], [second["configurable"]["checkpoint_id"]])

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from learning.agent import build_agent
 from learning.savers import SaverError, Unavailable, open_saver
 
 from ..contract.cases import config, conversation, put, values
@@ -69,10 +70,32 @@ def test_a_server_that_is_away_is_told_and_a_retry_is_said_to_be_safe(postgres, 
         assert values(saver, put(saver, where, {"a": 2}, {"a": 2})) == {"a": 2}
 
 
+def test_a_server_that_is_frozen_is_not_waited_for_without_end(postgres, url: str):
+    (node,) = postgres.nodes
+    with open_saver(url, timeout=0.5) as saver:
+        where = put(saver, config(), {"a": 1})
+        node.pause()
+        try:
+            for ask in (lambda: put(saver, where, {"a": 2}, {"a": 2}), lambda: saver.get_tuple(config())):
+                with pytest.raises(Unavailable):
+                    ask()
+        finally:
+            node.resume()
+        assert values(saver, put(saver, where, {"a": 2}, {"a": 2})) == {"a": 2}
+
+
+def test_event_loops_that_end_without_closing_the_saver_leave_it_usable(url: str):
+    with open_saver(url) as saver:
+        agent = build_agent(saver)
+        for _ in range(5):
+            answer = asyncio.run(agent.ainvoke({"messages": [("user", "Hello")]}, config()))
+        assert len(answer["messages"]) == 10
+
+
 def test_a_pool_without_a_free_connection_is_told_in_time(url: str):
     with open_saver(url, pool=1, timeout=0.5) as saver:
         put(saver, config(), {"a": 1})
-        with saver.engine._pool.connection(), pytest.raises(Unavailable, match="All connections of the pool"):
+        with saver.engine._pool.connection(), pytest.raises(Unavailable, match="all of the pool are in use"):
             saver.get_tuple(config())
         assert values(saver, config()) == {"a": 1}
 

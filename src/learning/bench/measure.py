@@ -46,7 +46,7 @@ class Plan:
     points: tuple[int, ...] = (25, 50, 100, 200, 400, 700, 1000)
     repeats: int = 40
     rounds: int = 7
-    each: int = 50
+    each: int = 200
 
 
 FULL = Plan()

@@ -14,6 +14,7 @@ from .records import Batch, Place, Record, Row, Task
 from .rope import twist, untwist
 from .seal import Sealer
 from .serde import ExactSerializer, array_of
+from .unchanged import dump_each
 
 INLINE = 100
 """A value of fewer bytes than this is its own pointer."""
@@ -71,9 +72,18 @@ class Codec:
         length, *counts = pointer
         rest = iter(names)
         levels = [[next(rest) for _ in range(count)] for count in counts]
-        items = untwist(levels, lambda name: self._record(batch, thread, name)[1])
+        nodes: dict[bytes, Sequence[bytes]] = {}
+
+        def children(name: bytes) -> Sequence[bytes]:
+            known = plain.children.get(name)
+            if known is None:
+                known = nodes[name] = self._record(batch, thread, name)[1]
+            return known
+
         known = plain.data
-        parts = [known.get(name) or self._item(batch, thread, name, plain) for name in items]
+        parts = [known.get(name) or self._item(batch, thread, name, plain) for name in untwist(levels, children)]
+        for name, below in nodes.items():
+            plain.add_node(name, below)
         return self.serde.loads(array_of(length, parts))
 
     def name_of_item(self, data: bytes, thread: bytes) -> bytes:
@@ -116,10 +126,13 @@ class Writer:
         """The names of the new items."""
         return self._new.keys()
 
-    def pointer(self, value: Any) -> tuple[Pointer, list[bytes]]:
-        """The pointer to a value, and the names that it uses."""
+    def pointer(self, value: Any, place: tuple[bytes, str] | None = None) -> tuple[Pointer, list[bytes]]:
+        """The pointer to a value, and the names that it uses; faster for a list that comes again in the same place."""
         if type(value) is list:
-            return self._list(self._codec.serde.dumps_each(value))
+            dumped = dump_each(value, self._plain.lists.get(place, ()), self._codec.serde)
+            if place:
+                self._plain.keep(place, dumped)
+            return self._list([each.data for each in dumped])
         data = self._codec.serde.dumps(value)
         return (data, []) if len(data) < INLINE else (0, [self._named(data)])
 
@@ -132,10 +145,11 @@ class Writer:
         }
 
     def _list(self, values: list[bytes]) -> tuple[Pointer, list[bytes]]:
-        if sum(map(len, values)) < INLINE:
+        if len(values) < INLINE and sum(map(len, values)) < INLINE:
             return array_of(len(values), values), []
         levels, nodes = twist([self._named(data) for data in _gathered(values)], self._node)
         for name, children in nodes.items():
+            self._plain.add_node(name, children)
             if name not in self._known:
                 self._new[name] = b"", tuple(children)
         return [len(values), *map(len, levels)], [name for level in levels for name in level]
@@ -150,7 +164,7 @@ class Writer:
         return name
 
     def _node(self, data: bytes) -> bytes:
-        return self._codec.name_of_node(data, self._thread)
+        return self._plain.nodes.get(data) or self._codec.name_of_node(data, self._thread)
 
 
 def split(pointers: Mapping[str, Pointer], needs: Sequence[bytes]) -> dict[str, tuple[Pointer, list[bytes]]]:
@@ -172,10 +186,13 @@ def _gathered(values: Sequence[bytes]) -> Iterator[bytes]:
     gathered: list[bytes] = []
     size = 0
     for data in values:
+        if not gathered and len(data) >= ITEM:
+            yield data
+            continue
         gathered.append(data)
         size += len(data)
         if size >= ITEM:
-            yield data if len(gathered) == 1 else b"".join(gathered)
+            yield b"".join(gathered)
             gathered, size = [], 0
     if gathered:
         yield b"".join(gathered)

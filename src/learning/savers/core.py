@@ -100,7 +100,8 @@ class Core:
             writer = Writer(self._codec, place.thread, known.names, self._recall.plain(place.thread))
             with _told(thread_id, place.id):
                 values = inherited | {
-                    channel: _pointer(writer, channel, value) for channel, value in checkpoint["channel_values"].items()
+                    channel: _pointer(writer, channel, value, place.space)
+                    for channel, value in checkpoint["channel_values"].items()
                 }
                 pointers = {channel: pointer for channel, (pointer, _) in values.items()}
                 needs = [name for _, names in values.values() for name in names]
@@ -111,7 +112,7 @@ class Core:
                 items=writer.items(),
                 name=self._codec.name(place.thread, thread_id),
                 epoch=known.epoch,
-                new_epoch=_new_epoch(),
+                new_epoch=_new_epoch() if known.epoch is None else 0,
                 lineage=lineage,
                 extends=(parent or "") if fenced else None,
                 run=_run(metadata.get("run_id")),
@@ -133,8 +134,12 @@ class Core:
 
     def get_tuple(self, config: RunnableConfig) -> Program[CheckpointTuple | None]:
         """One checkpoint; see `BaseCheckpointSaver.get_tuple`."""
-        batch = yield from self._get(config)
-        return next(iter(self._tuples(batch, remember=True)), None)
+        thread_id, ns, checkpoint_id = _configured(config)
+        place = self._place(thread_id, ns, checkpoint_id or "")
+        plain = self._recall.plain(place.thread)
+        known = self._recall.held(place.thread, place.space, plain)
+        batch = yield Get(place.thread, place.space, checkpoint_id, known)
+        return next(iter(self._tuples(batch, plain)), None)
 
     def pages(
         self,
@@ -292,7 +297,7 @@ class Core:
                 items=writer.items(),
                 name=self._codec.name(place.thread, thread_id),
                 epoch=known.epoch,
-                new_epoch=_new_epoch(),
+                new_epoch=_new_epoch() if known.epoch is None else 0,
                 lineage=lineage,
                 seconds=self._seconds,
             )
@@ -310,7 +315,7 @@ class Core:
         above = Place(place.thread, place.space, parent)
         manifest = self._recall.row(above)
         if manifest is None:
-            self._tuples((yield Read(place.thread, [above])), remember=True)
+            self._tuples((yield Read(place.thread, [above])), self._recall.plain(place.thread))
             manifest = self._recall.row(above)
         if manifest is None:
             return {}, None
@@ -383,9 +388,9 @@ class Core:
 
     # --- from records -------------------------------------------------------------------------------------------------
 
-    def _tuples(self, batch: Batch, *, remember: bool = False) -> list[CheckpointTuple]:
-        """The checkpoints of a batch; to be remembered where a put may follow."""
-        plain = self._recall.plain(batch.rows[0].place.thread) if remember and batch.rows else Plain()
+    def _tuples(self, batch: Batch, recalled: Plain | None = None) -> list[CheckpointTuple]:
+        """The checkpoints of a batch; with what is recalled of the thread they are remembered, for a put may follow."""
+        plain = Plain() if recalled is None else recalled
         tuples = []
         for row in batch.rows:
             thread_id = self._codec.opened_name(row)
@@ -393,7 +398,7 @@ class Core:
                 ns, parent, checkpoint, metadata, pointers = self._codec.opened_row(row)
                 values = self._values(batch, row, pointers, pointers.keys(), plain)
                 writes = [(each[1], each[3], each[4]) for each in self._writes(batch, row.place, plain)]
-            if remember:
+            if recalled is not None:
                 manifest = Manifest(batch.epoch, checkpoint["channel_versions"], split(pointers, row.record.needs))
                 self._recall.remember_row(row.place, manifest)
             tuples.append(
@@ -405,7 +410,7 @@ class Core:
                     pending_writes=writes,
                 )
             )
-        if remember and tuples and batch.epoch is not None:
+        if recalled is not None and tuples and batch.epoch is not None:
             self._recall.remember_items(batch.rows[0].place.thread, batch.epoch, batch.items)
         return tuples
 
@@ -530,9 +535,9 @@ def _matches(metadata: Mapping[str, Any], filter: Mapping[str, Any]) -> bool:
     return all(key in metadata and metadata[key] == value for key, value in filter.items())
 
 
-def _pointer(writer: Writer, channel: str, value: Any) -> tuple[Pointer, Sequence[bytes]]:
+def _pointer(writer: Writer, channel: str, value: Any, space: bytes | None = None) -> tuple[Pointer, Sequence[bytes]]:
     try:
-        return writer.pointer(value)
+        return writer.pointer(value, None if space is None else (space, channel))
     except NotStorable as error:
         raise NotStorable(f"channel {channel!r}{'' if str(error).startswith('[') else ': '}{error}") from None
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .records import Place
+from .unchanged import Dumped
 
 MOST_NAMES = 200_000
 """How many names of items are remembered in all: about 20 MB."""
@@ -20,6 +21,9 @@ MOST_ROWS = 1000
 MOST_THREADS = 200
 MOST_BYTES = 64 * 1024 * 1024
 """Of how many threads, and how much in all, the items themselves are remembered."""
+
+OBJECT = 2000
+"""About how many bytes a message takes as an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +37,20 @@ class Items:
 class Plain:
     """Items of a thread as they were before they were sealed, by name, and the other way round.
 
-    What an item is called and what it says never changes. So this saves hashing and opening it again.
+    What an item is called and what it says never changes. So this saves asking for it, opening and hashing it again.
     """
 
-    __slots__ = ("data", "names", "size")
+    __slots__ = ("children", "data", "lists", "names", "nodes", "size")
 
     def __init__(self) -> None:
         self.data: dict[bytes, bytes] = {}
         self.names: dict[bytes, bytes] = {}
+        self.children: dict[bytes, Sequence[bytes]] = {}
+        """Of each node of a rope. The items that it stands for are here as well."""
+        self.nodes: dict[bytes, bytes] = {}
+        """The names of nodes, by those of their children in one string."""
+        self.lists: dict[tuple[bytes, str], Sequence[Dumped]] = {}
+        """Of each channel of a space, the list that was put last."""
         self.size = 0
 
     def add(self, name: bytes, data: bytes) -> None:
@@ -49,6 +59,19 @@ class Plain:
             self.data[name] = data
             self.names[data] = name
             self.size += len(data)
+
+    def keep(self, place: tuple[bytes, str], values: Sequence[Dumped]) -> None:
+        """A list that was put."""
+        self.size += OBJECT * (len(values) - len(self.lists.get(place, ())))
+        self.lists[place] = values
+
+    def add_node(self, name: bytes, children: Sequence[bytes]) -> None:
+        """A node, whose children have been added."""
+        if name not in self.children:
+            joined = b"".join(children)
+            self.children[name] = children
+            self.nodes[joined] = name
+            self.size += 2 * len(joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +85,11 @@ class Manifest:
     versions: Mapping[str, Any]
     values: Mapping[str, tuple[Any, Sequence[bytes]]]
 
+    @property
+    def names(self) -> list[bytes]:
+        """The names that the checkpoint itself needs, in the order of its values."""
+        return [name for _, names in self.values.values() for name in names]
+
 
 NOTHING = Items(None, frozenset())
 
@@ -72,6 +100,8 @@ class Recall:
     def __init__(self) -> None:
         self._items: OrderedDict[bytes, Items] = OrderedDict()
         self._rows: OrderedDict[Place, Manifest] = OrderedDict()
+        self._last: OrderedDict[tuple[bytes, bytes], Manifest] = OrderedDict()
+        """Of each space of a thread, the manifest that was remembered last."""
         self._plain: OrderedDict[bytes, Plain] = OrderedDict()
         self._names = 0
         self._lock = threading.Lock()
@@ -86,6 +116,11 @@ class Recall:
             if place in self._rows:
                 self._rows.move_to_end(place)
             return self._rows.get(place)
+
+    def held(self, thread: bytes, space: bytes, plain: Plain) -> list[bytes]:
+        """Of the names that the last checkpoint of a space needs, those that are known with all that they need."""
+        last = self._last.get((thread, space))
+        return [name for name in last.names if name in plain.data or name in plain.children] if last else []
 
     def plain(self, thread: bytes) -> Plain:
         """Items of a thread, to be read and added to."""
@@ -117,8 +152,11 @@ class Recall:
         with self._lock:
             self._rows[place] = manifest
             self._rows.move_to_end(place)
-            while len(self._rows) > MOST_ROWS:
-                self._rows.popitem(last=False)
+            self._last[place.thread, place.space] = manifest
+            self._last.move_to_end((place.thread, place.space))
+            for remembered in (self._rows, self._last):
+                while len(remembered) > MOST_ROWS:
+                    remembered.popitem(last=False)
 
     def forget(self, thread: bytes) -> None:
         """The thread is not as it was."""
@@ -127,3 +165,4 @@ class Recall:
             self._plain.pop(thread, None)
             for place in [place for place in self._rows if place.thread == thread]:
                 del self._rows[place]
+                self._last.pop((thread, place.space), None)

@@ -8,7 +8,7 @@ Each request is atomic: it happens as a whole or not at all, and what is answere
 can make it. Each may be made again after an error, as if for the first time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -86,6 +86,8 @@ class Get:
     thread: bytes
     space: bytes
     id: str | None
+    known: Collection[bytes] = ()
+    """Items that the caller has, with all that they need: these are left out."""
 
 
 @dataclass(frozen=True, slots=True)

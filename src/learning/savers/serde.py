@@ -93,20 +93,6 @@ class ExactSerializer:
         except RecursionError as error:
             raise NotStorable("The value contains itself, or is nested too deep.") from error
 
-    def dumps_each(self, values: list) -> list[bytes]:
-        """The bytes of each value.
-
-        Raises:
-            NotStorable: as `dumps`.
-        """
-        dumped: list[bytes] = []
-        for value in values:
-            try:
-                dumped.append(self.dumps(value))
-            except NotStorable as error:
-                raise _inside(error, f"[{len(dumped)}]") from None
-        return dumped
-
     def loads(self, data: bytes) -> Any:
         """The value of such bytes.
 
@@ -228,7 +214,7 @@ class _Lowering:
             try:
                 lowered.append(self.lower(item))
             except NotStorable as error:
-                raise _inside(error, f"[{len(lowered)}]") from None
+                raise inside(error, f"[{len(lowered)}]") from None
         return lowered
 
     def _dict(self, value: dict) -> Any:
@@ -246,7 +232,7 @@ class _Lowering:
             try:
                 lowered[key] = self.lower(item)
             except NotStorable as error:
-                raise _inside(error, f"[{key!r}]") from None
+                raise inside(error, f"[{key!r}]") from None
         if self._careful and not all(_is_unicode(key) for key in value):
             return Ext(_PAIRS, self._packed([self._list(pair) for pair in value.items()]))
         return lowered
@@ -575,7 +561,7 @@ def _find(module: str, qualname: str, may_import: bool = True) -> Any:
     return found
 
 
-def _inside(error: NotStorable, place: str) -> NotStorable:
+def inside(error: NotStorable, place: str) -> NotStorable:
     """The same error, seen from what the value is in."""
     message = str(error)
     path, separator, what = message.partition(": ") if message.startswith("[") else ("", "", message)

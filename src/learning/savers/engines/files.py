@@ -23,14 +23,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
 from ..errors import SaverError, StorageFull, Unreadable
-from ..records import EMPTY, Drop, Get, Outcome, Place, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
+from ..records import EMPTY, Drop, Get, Outcome, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
 from .memory import Shelf
-from .parts import lay, packed
+from .parts import lay, packed, put
 
 FORMAT = b"LOG\x01"
 KEY = 16
@@ -86,10 +85,9 @@ class FilesEngine:
             match request:
                 case Put(place) | PutWrites(place):
                     return self._log(place.thread).put(request)
-                case Get(thread, space, id):
+                case Get(thread):
                     with self._log(thread).reading() as shelf:
-                        id = id or (shelf and shelf.newest(space))
-                        return shelf.batch([Place(thread, space, id)]) if shelf and id else EMPTY
+                        return shelf.get(request) if shelf else EMPTY
                 case Read(thread, places):
                     with self._log(thread).reading() as shelf:
                         return shelf.batch(places) if shelf else EMPTY
@@ -180,16 +178,9 @@ class _Log:
         """Store a checkpoint or writes, or refuse to."""
         with self._writing() as file:
             self._catch_up(file)
-            shelf, place = self._shelf, request.place
-            part = Shelf(self._thread, name=b"" if shelf.name else request.name)
-            part.items = {name: item for name, item in request.items.items() if name not in shelf.items}
-            outcome = shelf.put(request)
-            if outcome.kind == "stored":
-                if isinstance(request, Put):
-                    part.rows = {place: shelf.rows[place]}
-                else:
-                    part.writes = {place: {task: shelf.writes[place][task] for task in request.writes}}
-                self._store(file, replace(part, epoch=shelf.epoch, horizon=shelf.horizon, ends=shelf.ends))
+            outcome, part = put(self._shelf, request)
+            if part:
+                self._store(file, part)
             return outcome
 
     def remove(self, request: Remove) -> int:
@@ -275,15 +266,15 @@ class _Log:
                     finally:
                         fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _store(self, file: FileIO, part: Shelf) -> None:
-        """Append a part of the shelf, or write a new file: for a new thread, or if half of the old one is garbage."""
+    def _store(self, file: FileIO, part: bytes) -> None:
+        """Append a packed part of the shelf, or or write all anew: the first time, or if half of a file is garbage."""
         if self._end > self._enough:
             whole = packed(self._shelf)
             self._enough = max(SMALL, 2 * len(whole))
             if 2 * len(whole) < self._end:
                 return self._rewrite(whole)
         if self._end:
-            self._append(file.fileno(), packed(part))
+            self._append(file.fileno(), part)
         else:
             self._rewrite(packed(self._shelf))
 

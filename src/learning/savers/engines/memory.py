@@ -75,14 +75,19 @@ class Shelf:
         ids = self.order.get(space)
         return ids[-1] if ids else None
 
-    def batch(self, places: Iterable[Place]) -> Batch:
-        """Checkpoints with all that they need."""
+    def get(self, request: Get) -> Batch:
+        """One checkpoint, with what it needs of the items that are not known."""
+        id = request.id or self.newest(request.space)
+        return self.batch([Place(self.thread, request.space, id)], request.known) if id else EMPTY
+
+    def batch(self, places: Iterable[Place], known: Iterable[bytes] = ()) -> Batch:
+        """Checkpoints with all that they need, but for known items and what these need."""
         found = [place for place in places if place in self.rows]
         writes = {place: dict(self.writes[place]) for place in found if place in self.writes}
         needed = [self.rows[place][0] for place in found]
         needed += [record for tasks in writes.values() for record in tasks.values()]
         rows = [Row(place, self.rows[place][0], self.name) for place in found]
-        return Batch(rows, writes, self._closure(needed), self.epoch)
+        return Batch(rows, writes, self._closure(needed, {*known}), self.epoch)
 
     def scan(self, request: Scan) -> Iterable[Row]:
         """At most the wanted number of rows of each space, newest first."""
@@ -108,19 +113,20 @@ class Shelf:
                 del self.writes[place]
         needed = [record for record, _ in self.rows.values()]
         needed += [record for tasks in self.writes.values() for record in tasks.values()]
-        self.items = self._closure(needed)
+        self.items = self._closure(needed, set())
         return len(gone)
 
     def _made_by(self, run: bytes | None, place: Place) -> bool:
         return run is None or self.rows[place][1] == run
 
-    def _closure(self, needed: Iterable[Record]) -> dict[bytes, Record]:
-        """The items that records need, directly or not."""
+    def _closure(self, needed: Iterable[Record], seen: set[bytes]) -> dict[bytes, Record]:
+        """The items that records need, directly or not, but for those that were seen already."""
         found: dict[bytes, Record] = {}
         names = [name for record in needed for name in record.needs]
         while names:
             name = names.pop()
-            if name not in found and name in self.items:
+            if name not in seen and name in self.items:
+                seen.add(name)
                 found[name] = self.items[name]
                 names += found[name].needs
         return found
@@ -163,10 +169,9 @@ class MemoryEngine:
                 if outcome.kind == "stored":
                     self._shelves[thread] = shelf
                 return outcome
-            case Get(thread, space, id):
+            case Get(thread):
                 shelf = self._shelf(thread)
-                id = id or (shelf and shelf.newest(space))
-                return shelf.batch([Place(thread, space, id)]) if shelf and id else EMPTY
+                return shelf.get(request) if shelf else EMPTY
             case Read(thread, places):
                 shelf = self._shelf(thread)
                 return shelf.batch(places) if shelf else EMPTY

@@ -7,13 +7,17 @@ that it works behind PgBouncer.
 """
 
 import asyncio
+import math
 import random
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ..errors import SaverError, StorageFull, Unavailable
@@ -57,6 +61,11 @@ from .postgres_statements import (
     SWEEP,
 )
 
+BYTEA = psycopg.postgres.types["bytea"].oid
+
+CHECK = 5
+"""How many seconds a connection that is in no use has, to show that it is not lost."""
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -67,20 +76,71 @@ class Statement:
     after: Sequence["Statement"] = ()
 
 
+class Connection(psycopg.Connection[Any]):
+    """A connection that is given up where the server does not answer in time: its process may be stopped."""
+
+    deadline: float | None = None
+    """When the answer has to be there, by the monotonic clock, for as long as a request has the connection."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """What psycopg does to wait for any answer."""
+        begin = time.monotonic()
+        deadline = begin + CHECK if self.deadline is None else self.deadline
+        try:
+            return super().wait(gen, interval, max(0.0, deadline - begin))
+        except psycopg.OperationalError:
+            if time.monotonic() >= deadline:
+                self.close()
+            raise
+
+
+class Array(list[bytes]):
+    """A parameter of type bytea[]. psycopg's own dumper takes any list, and several times as long for it."""
+
+
+class ArrayDumper(Dumper):
+    """Writes arrays in PostgreSQL's binary format: dimensions, flags, type, length and lower bound, then the items."""
+
+    format = Format.BINARY
+    oid = psycopg.postgres.types["bytea"].array_oid
+
+    def dump(self, obj: Array) -> bytes:
+        """The bytes of an array."""
+        head = struct.pack("!iiiii", 1, 0, BYTEA, len(obj), 1) if obj else struct.pack("!iii", 0, 0, BYTEA)
+        return head + b"".join([part for item in obj for part in (struct.pack("!i", len(item)), item)])
+
+
+def _configure(connection: psycopg.Connection) -> None:
+    connection.adapters.register_dumper(Array, ArrayDumper)
+
+
 class PostgresEngine:
     """Threads in a PostgreSQL database of version 12 or newer.
 
     Args:
         url: as psycopg takes it: `postgresql://user:password@host:port/database`.
         pool: how many connections there may be.
-        timeout: how many seconds to wait for a free connection.
+        timeout: how many seconds a request may take, from waiting for a free connection to the server's answer.
         prepare: whether to prepare statements on the server. A PgBouncer before version 1.21 needs `False`.
     """
 
     def __init__(self, url: str, *, pool: int = 8, timeout: float = 10.0, prepare: bool = True):
-        settings = {"autocommit": True, "prepare_threshold": 2 if prepare else None}
+        settings = {
+            "autocommit": True,
+            "prepare_threshold": 2 if prepare else None,
+            "connect_timeout": max(2, math.ceil(timeout)),
+        }
         self._timeout = timeout
-        self._pool = ConnectionPool(url, min_size=1, max_size=pool, timeout=timeout, kwargs=settings, open=False)
+        self._pool = ConnectionPool(
+            url,
+            connection_class=Connection,
+            kwargs=settings,
+            configure=_configure,
+            min_size=1,
+            max_size=pool,
+            timeout=timeout,
+            open=False,
+        )
 
     # --- sync and async -----------------------------------------------------------------------------------------------
 
@@ -117,25 +177,29 @@ class PostgresEngine:
         deadline, pause = time.monotonic() + self._timeout, 0.01
         while True:
             try:
-                return self._tried(statement)
+                return self._tried(statement, deadline)
             except (psycopg.Error, PoolTimeout) as error:
                 _raise_unless_lost(error)
-                self._pool.check()  # lets go of other connections that were lost as well
                 if time.monotonic() + pause >= deadline:
-                    raise Unavailable(f"PostgreSQL did not answer: {str(error).strip()}") from error
+                    raise Unavailable(f"PostgreSQL did not answer in time: {str(error).strip()}") from error
+                self._pool.check()  # lets go of other connections that were lost as well
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 1.0)
 
-    def _tried(self, statement: Statement) -> list[Any]:
+    def _tried(self, statement: Statement, deadline: float) -> list[Any]:
         self._pool.open()
         with self._pool.connection() as connection:
-            if not statement.after:
-                return _rows(connection.execute(statement.text, statement.parameters, binary=True))
-            with connection.pipeline():  # one transaction, too
-                for each in statement.after:
-                    connection.execute(each.text, each.parameters)
-                cursor = connection.execute(statement.text, statement.parameters, binary=True)
-            return _rows(cursor)
+            connection.deadline = deadline
+            try:
+                if not statement.after:
+                    return _rows(connection.execute(statement.text, statement.parameters, binary=True))
+                with connection.pipeline():  # one transaction, too
+                    for each in statement.after:
+                        connection.execute(each.text, each.parameters)
+                    cursor = connection.execute(statement.text, statement.parameters, binary=True)
+                return _rows(cursor)
+            finally:
+                connection.deadline = None
 
 
 def _rows(cursor: psycopg.Cursor) -> list[Any]:
@@ -145,7 +209,9 @@ def _rows(cursor: psycopg.Cursor) -> list[Any]:
 def _raise_unless_lost(error: Exception) -> None:
     """Raise what our callers are to see, unless only the connection was lost."""
     if isinstance(error, PoolTimeout):
-        raise Unavailable("All connections of the pool are in use, and none came free in time.") from error
+        raise Unavailable(
+            "No connection in time: all of the pool are in use, or PostgreSQL does not answer."
+        ) from error
     if isinstance(error, psycopg.errors.UndefinedTable):
         raise SaverError("The tables are missing: call setup() once.") from error
     if isinstance(error, psycopg.errors.DiskFull):
@@ -172,11 +238,11 @@ def _program(request: Request) -> Program[Any]:
     match request:
         case Put() | PutWrites():
             return _put(request)
-        case Get(thread, space, id):
-            return _batch(thread, ONE if id else NEWEST, {"space": space, "id": (id or "").encode()})
+        case Get(thread, space, id, known):
+            parameters = {"space": space, "id": (id or "").encode(), "known": Array(known)}
+            return _batch(thread, ONE if id else NEWEST, parameters)
         case Read(thread, places):
-            spaces, ids = [place.space for place in places], [place.id.encode() for place in places]
-            return _batch(thread, SEVERAL, {"spaces": spaces, "ids": ids}, places)
+            return _batch(thread, SEVERAL, _named(places) | {"known": Array()}, places)
         case Scan():
             return _scan(request)
         case Remove():
@@ -198,9 +264,9 @@ def _put(request: Put | PutWrites) -> Program[Outcome]:
         "new_epoch": request.new_epoch,
         "lineage": request.lineage and request.lineage.encode(),
         "seconds": request.seconds,
-        "items": names,
-        "item_data": [request.items[name].data for name in names],
-        "item_needs": [b"".join(request.items[name].needs) for name in names],
+        "items": Array(names),
+        "item_data": Array(request.items[name].data for name in names),
+        "item_needs": Array(b"".join(request.items[name].needs) for name in names),
         "extends": None,
     }
     after = []
@@ -214,10 +280,10 @@ def _put(request: Put | PutWrites) -> Program[Outcome]:
         text = PUT_WRITES
         tasks = sorted(request.writes)
         parameters |= {
-            "tasks": [task.encode() for task, _ in tasks],
+            "tasks": Array(task.encode() for task, _ in tasks),
             "indexes": [index for _, index in tasks],
-            "data": [request.writes[task].data for task in tasks],
-            "needs": [b"".join(request.writes[task].needs) for task in tasks],
+            "data": Array(request.writes[task].data for task in tasks),
+            "needs": Array(b"".join(request.writes[task].needs) for task in tasks),
         }
     while True:
         ((kind, epoch),) = yield Statement(text, parameters, after)
@@ -285,12 +351,7 @@ def _scan(request: Scan) -> Program[list[Row]]:
 
 
 def _remove(request: Remove) -> Program[int]:
-    parameters = {
-        "thread": request.thread,
-        "new_epoch": request.new_epoch,
-        "spaces": [place.space for place in request.places],
-        "ids": [place.id.encode() for place in request.places],
-    }
+    parameters = {"thread": request.thread, "new_epoch": request.new_epoch, **_named(request.places)}
     lock = Statement("UPDATE lg_threads SET epoch = %(new_epoch)s WHERE thread = %(thread)s", parameters)
     count = Statement(COUNT, parameters)
     rest = [Statement(text, parameters) for text in (REMOVE_WRITES, REMOVE_ROWS, REMOVE_ORPHANS)]
@@ -315,6 +376,13 @@ def _clear(thread: bytes, first: LiteralString, parameters: dict[str, Any]) -> P
     tables = ("lg_checkpoints", "lg_writes", "lg_items")
     *emptied, last = [Statement(f"DELETE FROM {table} WHERE thread = %(thread)s", parameters) for table in tables]
     yield Statement(last.text, parameters, after=[Statement(first, parameters), *emptied])
+
+
+def _named(places: Sequence[Place]) -> dict[str, Array]:
+    return {
+        "spaces": Array(place.space for place in places),
+        "ids": Array(place.id.encode() for place in places),
+    }
 
 
 def _split(needs: bytes) -> tuple[bytes, ...]:

@@ -127,11 +127,13 @@ WITH RECURSIVE thread AS MATERIALIZED (
     + NAMES.replace("{0}", "needing")
     + """) AS wanted (name)
     JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name AND get_bit(wanted.name, 120) = 1
+    WHERE wanted.name NOT IN (SELECT unnest(%(known)s::bytea[]))
     UNION
     SELECT i.name, i.needs FROM (SELECT """
     + NAMES.replace("{0}", "nodes")
     + """) AS wanted (name)
     JOIN lg_items i ON i.thread = %(thread)s AND i.name = wanted.name AND get_bit(wanted.name, 120) = 1
+    WHERE wanted.name NOT IN (SELECT unnest(%(known)s::bytea[]))
 ), needed (name) AS (
     SELECT """
     + NAMES.replace("{0}", "(SELECT needs FROM needing UNION ALL SELECT needs FROM nodes) AS all_of_them")
@@ -142,7 +144,9 @@ SELECT 'thread' AS kind, NULL::bytea AS key, NULL::bytea AS id, epoch AS index,
 UNION ALL SELECT 'row', NULL, id, NULL, space, data, needs FROM chosen
 UNION ALL SELECT 'write', task, id, index, space, data, needs FROM written
 UNION ALL SELECT 'item', name, NULL, NULL, NULL, data, needs
-FROM lg_items WHERE thread = %(thread)s AND name = ANY (ARRAY (SELECT name FROM needed))
+FROM lg_items WHERE thread = %(thread)s AND name = ANY (ARRAY (
+    SELECT name FROM needed EXCEPT SELECT unnest(%(known)s::bytea[])
+))
 """
 )
 

@@ -16,7 +16,7 @@ records so that Lua can tell what they need. The servers must not evict keys (`m
 import hashlib
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from redis import exceptions
@@ -101,8 +101,8 @@ class RedisEngine:
             case Put() | PutWrites():
                 kind, *epoch = yield from self._run(STORE, request.place.thread, _to_store(request))
                 return Outcome(kind.decode(), *map(int, epoch))
-            case Get(thread, space, id):
-                batch = yield from self._read(thread, [_key(space, id) if id else space])
+            case Get(thread, space, id, known):
+                batch = yield from self._read(thread, [_key(space, id) if id else space], known)
                 return batch if id or batch.rows else EMPTY
             case Read(thread, places):
                 return (yield from self._read(thread, [_key(place.space, place.id) for place in places]))
@@ -116,8 +116,8 @@ class RedisEngine:
             case Drop(thread, horizon, seconds):
                 yield from self._run(DROP, thread, [horizon, _milliseconds(seconds)])
 
-    def _read(self, thread: bytes, keys: Sequence[bytes]) -> Program[Batch]:
-        answer = yield from self._run(READ, thread, keys)
+    def _read(self, thread: bytes, keys: Sequence[bytes], known: Collection[bytes] = ()) -> Program[Batch]:
+        answer = yield from self._run(READ, thread, [b"".join(known), *keys])
         if answer is None:
             return EMPTY
         name, epoch, found, items = answer

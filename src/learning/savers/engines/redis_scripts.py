@@ -66,8 +66,9 @@ local function needs(record)
   return names
 end
 
-local function closure(records)  -- the items that records need, directly or not: one string; and the set of names
-  local found, seen, at = {}, {}, 1
+-- The items that records need, directly or not, but for those that were seen already: one string; and all names seen.
+local function closure(records, seen)
+  local found, at = {}, 1
   while records[at] do
     local names = {}
     for _, name in ipairs(needs(records[at])) do
@@ -130,11 +131,13 @@ end
 return {'stored', epoch}
 """
 
-# Takes places, or spaces, which stand for their newest places.
+# Takes the names of items to leave out, in one string, and places, or spaces, which stand for their newest places.
 READ = r"""
 if call('EXISTS', about) == 0 then return false end
-local found, records = {}, {}
-for _, place in ipairs(ARGV) do
+local found, records, known = {}, {}, {}
+for at = 1, #ARGV[1], 16 do known[ARGV[1]:sub(at, at + 15)] = true end
+for i = 2, #ARGV do
+  local place = ARGV[i]
   if #place == 8 then place = newest(place) end
   local row = call('HGET', rows, place)
   if row then
@@ -145,7 +148,7 @@ for _, place in ipairs(ARGV) do
   end
 end
 local thread = call('HMGET', about, 'name', 'epoch')
-return {thread[1] or '', thread[2] or '0', found, (closure(records))}
+return {thread[1] or '', thread[2] or '0', found, (closure(records, known))}
 """
 
 SCAN = r"""
@@ -190,7 +193,7 @@ for _, place in ipairs(call('HKEYS', writes)) do
     end
   end
 end
-local _, needed = closure(records)
+local _, needed = closure(records, {})
 for _, item in ipairs(call('HKEYS', items)) do
   if not needed[item] then call('HDEL', items, item) end
 end

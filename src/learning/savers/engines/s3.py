@@ -42,7 +42,7 @@ from ..errors import SaverError, Unavailable, Unreadable
 from ..program import Program, arun, run
 from ..records import EMPTY, Drop, Get, Place, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
 from .memory import Shelf
-from .parts import lay, packed
+from .parts import lay, packed, put
 from .s3_bucket import REFUSED, Bucket, Damaged
 from .s3_turns import NAME, Turns
 
@@ -133,10 +133,9 @@ class S3Engine:
                 return (yield from turns.take(thread, request, self._write))
             case Drop(thread):
                 yield from self._write(thread, [request], os.urandom(NAME))
-            case Get(thread, space, id):
+            case Get(thread):
                 shelf = (yield from self._read(thread)).living
-                id = id or (shelf and shelf.newest(space))
-                return shelf.batch([Place(thread, space, id)]) if shelf and id else EMPTY
+                return shelf.get(request) if shelf else EMPTY
             case Read(thread, places):
                 shelf = (yield from self._read(thread)).living
                 return shelf.batch(places) if shelf else EMPTY
@@ -387,19 +386,12 @@ class _Change:
 
     def _answer(self, thread: bytes, request: Request) -> Any:
         match request:
-            case Put(place) | PutWrites(place):
+            case Put() | PutWrites():
                 shelf = self.shelf or Shelf(thread)
-                part = Shelf(thread, name=b"" if shelf.name else request.name)
-                part.items = {name: item for name, item in request.items.items() if name not in shelf.items}
-                outcome = shelf.put(request)
-                if outcome.kind == "stored":
+                outcome, part = put(shelf, request)
+                if part:
                     self.shelf = shelf
-                    if isinstance(request, Put):
-                        part.rows = {place: shelf.rows[place]}
-                    else:
-                        part.writes = {place: {task: shelf.writes[place][task] for task in request.writes}}
-                    part = replace(part, epoch=shelf.epoch, horizon=shelf.horizon, ends=shelf.ends)
-                    self.log.append(packed(part))
+                    self.log.append(part)
                 return outcome
             case Remove(_, places, new_epoch):
                 if self.shelf is None:

@@ -1,10 +1,12 @@
 """What wrappers have in common: each is a saver around savers, and changes what it has to in one method.
 
-A wrapper handles a call as a program (see `learning.savers.program`): it yields calls of the savers inside, and is sent
-what they return. So it works the same for the sync and the async methods, around any saver there is.
+A wrapper handles a call as a program (see `learning.savers.program`): it yields calls of the savers inside, or a pause,
+and is sent what they return. So it works the same for the sync and the async methods, around any saver there is.
 """
 
+import asyncio
 import copy
+import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
@@ -34,6 +36,21 @@ class Call:
         return await getattr(self.saver, f"a{self.method}")(*self.arguments, **self.options)
 
 
+@dataclass(frozen=True)
+class Pause:
+    """Some time that passes before a program goes on."""
+
+    seconds: float
+
+    def perform(self) -> None:
+        """Wait."""
+        time.sleep(self.seconds)
+
+    async def aperform(self) -> None:
+        """The same, awaited."""
+        await asyncio.sleep(self.seconds)
+
+
 class Wrapper(BaseCheckpointSaver):
     """A saver that does as the one inside does."""
 
@@ -53,10 +70,10 @@ class Wrapper(BaseCheckpointSaver):
     # --- sync and async -----------------------------------------------------------------------------------------------
 
     def _run(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return run(self.handle(Call(self.inner, method, arguments, options)), Call.perform)
+        return run(self.handle(Call(self.inner, method, arguments, options)), lambda step: step.perform())
 
     async def _arun(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return await arun(self.handle(Call(self.inner, method, arguments, options)), Call.aperform)
+        return await arun(self.handle(Call(self.inner, method, arguments, options)), lambda step: step.aperform())
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         """As `BaseCheckpointSaver.put`."""

@@ -1,21 +1,24 @@
 """A bound on how many threads there are: the one that was used longest ago goes."""
 
+import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..errors import InvalidRequest
 from ..program import Program
-from .base import Call, Wrapper, thread_of
+from .base import Call, Pause, Wrapper, thread_of
+
+logger = logging.getLogger(__name__)
 
 
 class LRUSaver(Wrapper):
     """Keeps the `max_threads` threads that were used last, and deletes the others.
 
     A put, a write and a get are a use; a listing is none. Threads that were there before the wrapper was made count
-    from their first use on.
+    from their first use on. No thread goes while it is used, and one that cannot be deleted is tried again later.
     """
 
     def __init__(self, inner: BaseCheckpointSaver, *, max_threads: int):
@@ -24,24 +27,56 @@ class LRUSaver(Wrapper):
             raise InvalidRequest("An LRU saver keeps at least one thread.")
         self._max_threads = max_threads
         self._order: OrderedDict[str, None] = OrderedDict()
+        self._under_way: Counter[str] = Counter()
+        """How many calls use each thread now."""
+        self._leaving: set[str] = set()
         self._lock = threading.Lock()
 
     def handle(self, call: Call) -> Program[Any]:
         """Do as asked, then delete what is too much."""
-        result = yield call
-        match call.method:
-            case "put" | "put_writes":
-                self._use(thread_of(call))
-            case "get_tuple" if result is not None:
-                self._use(thread_of(call))
-            case "copy_thread":
-                self._use(str(call.arguments[1]))
-            case "delete_thread":
-                with self._lock:
-                    self._order.pop(str(call.arguments[0]), None)
-        while (victim := self._victim()) is not None:
-            yield Call(self.inner, "delete_thread", (victim,))
+        thread_id = _used(call)
+        if thread_id is None:
+            result = yield call
+        else:
+            while not self._begin(thread_id):
+                yield Pause(0.01)
+            try:
+                result = yield call
+            finally:
+                self._end(thread_id)
+            if result is not None or call.method != "get_tuple":
+                self._use(thread_id)
+        if call.method == "delete_thread":
+            with self._lock:
+                self._order.pop(str(call.arguments[0]), None)
+        yield from self._make_room()
         return result
+
+    def _make_room(self) -> Program[None]:
+        while (victim := self._victim()) is not None:
+            gone = False
+            try:
+                yield Call(self.inner, "delete_thread", (victim,))
+                gone = True
+            except Exception as error:
+                logger.warning("Thread %r could not be deleted, and will be tried again: %r", victim, error)
+                return
+            finally:
+                self._left(victim, gone)
+
+    def _begin(self, thread_id: str) -> bool:
+        """Whether the thread may be used: not while it is being deleted."""
+        with self._lock:
+            if thread_id in self._leaving:
+                return False
+            self._under_way[thread_id] += 1
+            return True
+
+    def _end(self, thread_id: str) -> None:
+        with self._lock:
+            self._under_way[thread_id] -= 1
+            if not self._under_way[thread_id]:
+                del self._under_way[thread_id]
 
     def _use(self, thread_id: str) -> None:
         with self._lock:
@@ -49,5 +84,26 @@ class LRUSaver(Wrapper):
             self._order.move_to_end(thread_id)
 
     def _victim(self) -> str | None:
+        """The thread to delete: the one that was used longest ago, of those that nobody is using."""
         with self._lock:
-            return self._order.popitem(last=False)[0] if len(self._order) > self._max_threads else None
+            if len(self._order) <= self._max_threads:
+                return None
+            victim = next((thread_id for thread_id in self._order if thread_id not in self._under_way), None)
+            if victim is not None:
+                del self._order[victim]
+                self._leaving.add(victim)
+            return victim
+
+    def _left(self, thread_id: str, gone: bool) -> None:
+        with self._lock:
+            self._leaving.discard(thread_id)
+            if not gone:
+                self._order[thread_id] = None
+                self._order.move_to_end(thread_id, last=False)
+
+
+def _used(call: Call) -> str | None:
+    """The thread that a call uses."""
+    if call.method in ("put", "put_writes", "get_tuple"):
+        return thread_of(call)
+    return str(call.arguments[1]) if call.method == "copy_thread" else None

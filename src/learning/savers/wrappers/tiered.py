@@ -1,5 +1,6 @@
 """Two savers as one: a fast one to read from, and a safe one that has everything."""
 
+import logging
 import threading
 from typing import Any, Self
 
@@ -7,6 +8,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..program import Program
 from .base import Call, Wrapper, thread_of, threads_of
+
+logger = logging.getLogger(__name__)
 
 
 class TieredSaver(Wrapper):
@@ -64,8 +67,8 @@ class TieredSaver(Wrapper):
         if (yield from self._trusted(thread_id)):
             try:
                 found = yield Call(self.hot, "get_tuple", call.arguments)
-            except Exception:
-                self._distrust(thread_id)
+            except Exception as error:
+                self._distrust(thread_id, error)
         if found is not None:
             self.hits += 1
             return found
@@ -89,8 +92,8 @@ class TieredSaver(Wrapper):
             return
         try:
             yield Call(self.hot, call.method, call.arguments, call.options)
-        except Exception:
-            self._distrust(thread_id)
+        except Exception as error:
+            self._distrust(thread_id, error)
 
     def _trusted(self, thread_id: str) -> Program[bool]:
         """Whether the hot saver may be read for a thread: at once, or after it has deleted what it has of it."""
@@ -104,12 +107,13 @@ class TieredSaver(Wrapper):
                 yield Call(self.hot, "prune", ([thread_id],), {"strategy": "delete"})
             except NotImplementedError:
                 yield Call(self.hot, "delete_thread", (thread_id,))
-        except Exception:
-            self._distrust(thread_id)
+        except Exception as error:
+            self._distrust(thread_id, error)
         else:
             with self._lock:
                 self._distrusted.discard(thread_id)
 
-    def _distrust(self, thread_id: str) -> None:
+    def _distrust(self, thread_id: str, error: Exception) -> None:
+        logger.warning("The hot saver failed, and is not read for thread %r now: %r", thread_id, error)
         with self._lock:
             self._distrusted.add(thread_id)
