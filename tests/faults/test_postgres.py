@@ -125,8 +125,10 @@ def test_twenty_four_callers_may_set_up_at_once(postgres, url: str):
 def test_tables_of_a_newer_version_are_left_alone(url: str):
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE lg_schema SET version = 99")
+    saver = open_saver(url)
     with pytest.raises(SaverError, match="version 99, and this library knows 1: update it"):
-        open_saver(url).setup()
+        saver.setup()
+    saver.close()
 
 
 def test_tables_that_are_missing_are_told(url: str):

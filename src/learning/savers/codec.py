@@ -5,10 +5,11 @@ is 0. A list is a rope of items (see `rope`): its pointer tells how many values 
 level. The names stand in the record that needs them, in the order of the pointers.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .errors import Unreadable
+from .errors import NotStorable, Unreadable
 from .recall import Plain
 from .records import Batch, Place, Record, Row, Task
 from .rope import twist, untwist
@@ -21,6 +22,9 @@ INLINE = 100
 
 ITEM = 128
 """Neighbours in a list share an item until they are this many bytes: as good as every message has one of its own."""
+
+ROW = ("namespace", "parent", "checkpoint", "metadata", "pointers")
+"""The parts of a checkpoint's record."""
 
 EVEN = [bytes([byte & 0xFE]) for byte in range(256)]
 ODD = [bytes([byte | 0x01]) for byte in range(256)]
@@ -38,8 +42,17 @@ class Codec:
     # --- to records ---------------------------------------------------------------------------------------------------
 
     def row(self, place: Place, parts: Sequence[Any], needs: Sequence[bytes]) -> Record:
-        """The record of a checkpoint."""
-        return Record(self.sealer.seal(self.serde.dumps(parts), _about(place, needs)), tuple(needs))
+        """The record of a checkpoint.
+
+        Raises:
+            NotStorable: as `ExactSerializer.dumps`, with the name of the part.
+        """
+        try:
+            data = self.serde.dumps(parts)
+        except NotStorable as error:
+            _, index, path = re.split(r"^\[(\d)\]", str(error))
+            raise NotStorable(f"{ROW[int(index)]}{path}") from None
+        return Record(self.sealer.seal(data, _about(place, needs)), tuple(needs))
 
     def write(self, place: Place, task: Task, parts: Sequence[Any], needs: Sequence[bytes]) -> Record:
         """The record of a write."""

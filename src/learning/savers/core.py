@@ -35,7 +35,10 @@ from .records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Rec
 from .serde import ExactSerializer
 
 PAGE = 100
-"""How many checkpoints are asked for at once."""
+"""How many checkpoints are read at once."""
+
+ALL_THREADS = 1000
+"""How many records are asked for at once, of all threads: some engines look at each thread for that."""
 
 LONGEST_ID = 255
 """The most bytes of a checkpoint's id or a task's."""
@@ -159,19 +162,20 @@ class Core:
             thread=thread,
             space=None if ns is None else _space(ns),
             before=(before["configurable"].get("checkpoint_id") or None) if before else None,
-            count=PAGE,
+            count=PAGE if thread else ALL_THREADS,
         )
         listing = _Listing(scan, named.get("checkpoint_id") or None, filter or {}, limit)
         while not listing.done:
             yield self._page(listing)
 
     def _page(self, listing: "_Listing") -> Program[list[CheckpointTuple]]:
-        rows = yield listing.scan
-        wanted = [row for row in rows if listing.id in (None, row.place.id)]
+        if not listing.rows:
+            listing.add((yield listing.scan))
+        wanted = [row for row in listing.page() if listing.id in (None, row.place.id)]
         if listing.filter:
             wanted = [row for row in wanted if _matches(self._codec.opened_row(row)[3], listing.filter)]
         found = yield from self._read([row.place for row in wanted[: listing.left]])
-        listing.advance(rows, len(found))
+        listing.give(len(found))
         return found
 
     def delete_thread(self, thread_id: str) -> Program[None]:
@@ -181,7 +185,7 @@ class Core:
     def delete_for_runs(self, run_ids: Sequence[str]) -> Program[None]:
         """Remove the checkpoints that these runs made, in all threads, with their writes."""
         for run_id in _each(run_ids, "run_ids"):
-            while rows := (yield Scan(owner=self._owner, run=_run(run_id), count=PAGE)):
+            while rows := (yield Scan(owner=self._owner, run=_run(run_id), count=ALL_THREADS)):
                 yield from self._remove([row.place for row in rows])
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Program[None]:
@@ -456,18 +460,33 @@ class _Listing:
     """How many checkpoints it may still give, if not all."""
 
     def __post_init__(self) -> None:
-        self.done = self.left is not None and self.left <= 0
+        self.rows: Sequence[Row] = ()
+        """What has been asked for and not been read yet."""
+        self._more = True
         if self.left is not None and not self.filter and self.id is None:
-            self.scan = replace(self.scan, count=min(PAGE, max(self.left, 1)))
+            self.scan = replace(self.scan, count=min(self.scan.count, max(self.left, 1)))
 
-    def advance(self, rows: Sequence[Row], found: int) -> None:
-        """A page of these rows has been read, and gave so many checkpoints."""
-        self.done = len(rows) < self.scan.count
-        if self.left is not None:
-            self.left -= found
-            self.done |= self.left <= 0
-        if not self.done:
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to give."""
+        return not (self.rows or self._more) or (self.left is not None and self.left <= 0)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """The answer to the scan; the next one is for what comes after it."""
+        self.rows = rows
+        self._more = len(rows) == self.scan.count
+        if self._more:
             self.scan = replace(self.scan, below=rows[-1].place)
+
+    def page(self) -> Sequence[Row]:
+        """The rows to read next."""
+        page, self.rows = self.rows[:PAGE], self.rows[PAGE:]
+        return page
+
+    def give(self, count: int) -> None:
+        """So many checkpoints are given to the caller."""
+        if self.left is not None:
+            self.left -= count
 
 
 def _configured(config: RunnableConfig) -> tuple[str, str, str | None]:

@@ -4,7 +4,8 @@ A program is a generator. It yields requests, and is sent the answers; an error 
 it was yielded. `run` performs the requests one after the other, `arun` awaits them. (The pattern is known as sans-I/O.)
 """
 
-from collections.abc import Awaitable, Callable, Generator
+import random
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -41,3 +42,11 @@ async def arun(program: Program[Result], perform: Callable[[Any], Awaitable[Any]
             answer = await perform(request)
         except BaseException as error:
             failed = error
+
+
+def pauses() -> Iterator[float]:
+    """How many seconds to wait before each further attempt: longer each time, and at random, so that callers spread."""
+    bound = 0.02
+    while True:
+        yield random.uniform(0, bound)
+        bound = min(2 * bound, 0.5)

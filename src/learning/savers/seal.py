@@ -32,8 +32,9 @@ class Sealer:
     """Seals records and opens them again.
 
     Args:
-        keys: AES keys of 32 bytes. The first encrypts, all of them decrypt: put a new key in front to change keys. With
-            a key, a record that is not encrypted is refused.
+        keys: AES keys of 32 bytes. The first encrypts, all of them decrypt: put a new key in front to change keys. The
+            old one is needed until all threads that it has encrypted are gone. With a key, a record that is not
+            encrypted is refused.
         max_bytes: the most that a record may become when it is opened, so that a small one cannot fill the memory.
     """
 

@@ -25,6 +25,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import ormsgpack
+from langchain_core.runnables import AddableDict
 from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from ormsgpack import Ext
@@ -424,6 +425,7 @@ _kind(35, [time], _time_parts, lambda parts: time.fromisoformat(parts[0]).replac
 _kind(36, [timedelta], lambda each: [each.days, each.seconds, each.microseconds], lambda parts: timedelta(*parts))
 _kind(37, [timezone], _timezone_parts, _timezone)
 _kind(38, [ZoneInfo], _zone_key, ZoneInfo)
+_kind(39, [AddableDict], lambda each: [list(pair) for pair in each.items()], AddableDict)
 
 
 # --- instances of allowed classes -------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ import asyncio
 import errno
 import fcntl
 import hashlib
-import heapq
 import os
 import threading
 import time
@@ -28,7 +27,7 @@ from pathlib import Path
 
 from ..errors import SaverError, StorageFull, Unreadable
 from ..records import EMPTY, Drop, Get, Outcome, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
-from .memory import Shelf
+from .memory import Shelf, newest
 from .parts import lay, packed, put
 
 FORMAT = b"LOG\x01"
@@ -120,7 +119,7 @@ class FilesEngine:
         paths = self._folder.glob(f"*/{request.owner.hex()}*.log") if request.thread is None else ()
         threads = [request.thread] if request.thread is not None else (bytes.fromhex(path.stem) for path in paths)
         rows = (row for thread in threads if thread.startswith(request.owner) for row in self._scanned(thread, request))
-        return heapq.nlargest(request.count, rows, lambda row: (row.place.id, row.place.thread, row.place.space))
+        return newest(rows, request.count)
 
     def _scanned(self, thread: bytes, request: Scan) -> list[Row]:
         with self._log(thread, keep=request.thread is not None).reading() as shelf:

@@ -1,5 +1,6 @@
 """Threads in memory: the plainest engine, and the meaning of every request (see `records`) for the others to match."""
 
+import heapq
 import threading
 import time
 from bisect import bisect_left, bisect_right, insort
@@ -201,13 +202,18 @@ class MemoryEngine:
 
     def _scan(self, request: Scan) -> list[Row]:
         threads = [request.thread] if request.thread is not None else list(self._shelves)
-        rows = [
+        rows = (
             row
             for thread in threads
             if thread.startswith(request.owner) and (shelf := self._shelf(thread))
             for row in shelf.scan(request)
-        ]
-        return sorted(rows, key=lambda row: _order(row.place), reverse=True)[: request.count]
+        )
+        return newest(rows, request.count)
+
+
+def newest(rows: Iterable[Row], count: int) -> list[Row]:
+    """The first so many of rows in the order of a scan."""
+    return heapq.nlargest(count, rows, lambda row: _order(row.place))
 
 
 def _order(place: Place) -> tuple[str, bytes, bytes]:

@@ -8,11 +8,9 @@ that it works behind PgBouncer.
 
 import asyncio
 import math
-import random
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
@@ -21,7 +19,7 @@ from psycopg.pq import Format
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ..errors import SaverError, StorageFull, Unavailable
-from ..program import Program, run
+from ..program import pauses
 from ..records import (
     EMPTY,
     Batch,
@@ -43,7 +41,9 @@ from ..records import (
 from .postgres_statements import (
     BATCH,
     BURY,
-    COUNT,
+    EMPTY_ITEMS,
+    EMPTY_ROWS,
+    EMPTY_WRITES,
     EXPIRE,
     NEWEST,
     ONE,
@@ -67,13 +67,8 @@ CHECK = 5
 """How many seconds a connection that is in no use has, to show that it is not lost."""
 
 
-@dataclass(frozen=True)
-class Statement:
-    """One statement, to be run by itself, or as the last of a transaction after others."""
-
-    text: LiteralString
-    parameters: dict[str, Any]
-    after: Sequence["Statement"] = ()
+Statement = tuple[LiteralString, dict[str, Any]]
+"""What to execute, and its parameters."""
 
 
 class Connection(psycopg.Connection[Any]):
@@ -146,7 +141,23 @@ class PostgresEngine:
 
     def perform(self, request: Request) -> Any:
         """The answer to a request; see `records`."""
-        return run(_program(request), self._run)
+        match request:
+            case Put() | PutWrites():
+                return self._put(request)
+            case Get(thread, space, id, known):
+                parameters = {"space": space, "id": (id or "").encode(), "known": Array(known)}
+                return self._batch(thread, ONE if id else NEWEST, parameters)
+            case Read(thread, places):
+                return self._batch(thread, SEVERAL, _named(places) | {"known": Array()}, places)
+            case Scan():
+                return self._scan(request)
+            case Remove():
+                return self._remove(request)
+            case Drop():
+                return self._drop(request)
+            case Sweep():
+                ((swept,),) = self._rows((SWEEP, {}))
+                return swept
 
     async def aperform(self, request: Request) -> Any:
         """The same, in a thread: psycopg's pools for async code must not outlive their event loop, and this one may."""
@@ -158,7 +169,13 @@ class PostgresEngine:
         Raises:
             SaverError: if the tables are of a newer version of this library.
         """
-        run(_setup(), self._run)
+        ((there,),) = self._rows(("SELECT to_regclass('lg_schema') IS NOT NULL", {}))
+        if not there:
+            one_at_a_time: Statement = "SELECT pg_advisory_xact_lock(hashtext('lg_schema'))", {}
+            self._run(one_at_a_time, *((each, {}) for each in SCHEMA.split(";\n")))
+        ((found,),) = self._rows(("SELECT max(version) FROM lg_schema", {}))
+        if found > SCHEMA_VERSION:
+            raise SaverError(f"The tables have version {found}, and this library knows {SCHEMA_VERSION}: update it.")
 
     async def asetup(self) -> None:
         """The same, in a thread."""
@@ -172,38 +189,141 @@ class PostgresEngine:
         """The same, in a thread."""
         await asyncio.to_thread(self.close)
 
-    def _run(self, statement: Statement) -> list[Any]:
-        """The rows of a statement, tried again while the connection is lost: requests are idempotent."""
-        deadline, pause = time.monotonic() + self._timeout, 0.01
-        while True:
+    # --- statements ---------------------------------------------------------------------------------------------------
+
+    def _rows(self, *statements: Statement) -> list[Any]:
+        """The rows of the last of some statements, which are one transaction."""
+        return self._run(*statements)[-1].fetchall()
+
+    def _run(self, *statements: Statement) -> list[psycopg.Cursor[Any]]:
+        """The outcomes of some statements, tried again while the connection is lost: requests are idempotent."""
+        deadline = time.monotonic() + self._timeout
+        for pause in pauses():
             try:
-                return self._tried(statement, deadline)
+                return self._tried(statements, deadline)
             except (psycopg.Error, PoolTimeout) as error:
                 _raise_unless_lost(error)
                 if time.monotonic() + pause >= deadline:
                     raise Unavailable(f"PostgreSQL did not answer in time: {str(error).strip()}") from error
                 self._pool.check()  # lets go of other connections that were lost as well
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, 1.0)
+            time.sleep(pause)
 
-    def _tried(self, statement: Statement, deadline: float) -> list[Any]:
+    def _tried(self, statements: Sequence[Statement], deadline: float) -> list[psycopg.Cursor[Any]]:
         self._pool.open()
         with self._pool.connection() as connection:
             connection.deadline = deadline
             try:
-                if not statement.after:
-                    return _rows(connection.execute(statement.text, statement.parameters, binary=True))
+                if len(statements) == 1:
+                    return [connection.execute(*statements[0], binary=True)]
                 with connection.pipeline():  # one transaction, too
-                    for each in statement.after:
-                        connection.execute(each.text, each.parameters)
-                    cursor = connection.execute(statement.text, statement.parameters, binary=True)
-                return _rows(cursor)
+                    return [connection.execute(*each, binary=True) for each in statements]
             finally:
                 connection.deadline = None
 
+    # --- requests -----------------------------------------------------------------------------------------------------
 
-def _rows(cursor: psycopg.Cursor) -> list[Any]:
-    return cursor.fetchall() if cursor.description else []
+    def _put(self, request: Put | PutWrites) -> Outcome:
+        names = sorted(request.items)  # in one order, so that two puts do not wait for each other in a circle
+        parameters: dict[str, Any] = {
+            "thread": request.place.thread,
+            "space": request.place.space,
+            "id": request.place.id.encode(),
+            "name": request.name,
+            "epoch": request.epoch,
+            "new_epoch": request.new_epoch,
+            "lineage": request.lineage and request.lineage.encode(),
+            "seconds": request.seconds,
+            "items": Array(names),
+            "item_data": Array(request.items[name].data for name in names),
+            "item_needs": Array(b"".join(request.items[name].needs) for name in names),
+            "extends": None,
+        }
+        before: list[Statement] = []
+        if isinstance(request, Put):
+            text = PUT
+            parameters |= {"run": request.run, "data": request.record.data, "needs": b"".join(request.record.needs)}
+            if request.extends is not None:  # lock first, so that the statement itself sees what others have put
+                parameters["extends"] = request.extends.encode()
+                before = [(ONE_AT_A_TIME, parameters)]
+        else:
+            text = PUT_WRITES
+            tasks = sorted(request.writes)
+            parameters |= {
+                "tasks": Array(task.encode() for task, _ in tasks),
+                "indexes": [index for _, index in tasks],
+                "data": Array(request.writes[task].data for task in tasks),
+                "needs": Array(b"".join(request.writes[task].needs) for task in tasks),
+            }
+        while True:
+            ((kind, epoch),) = self._rows(*before, (text, parameters))
+            if kind != "expired":
+                return Outcome(kind, epoch)
+            self._run((EXPIRE, {"thread": request.place.thread}))
+
+    def _batch(
+        self, thread: bytes, chosen: LiteralString, parameters: dict[str, Any], order: Sequence[Place] = ()
+    ) -> Batch:
+        rows: dict[Place, Row] = {}
+        writes: dict[Place, dict[Task, Record]] = {}
+        items: dict[bytes, Record] = {}
+        epoch, name = None, b""
+        found = self._rows((BATCH.format(chosen), parameters | {"thread": thread}))
+        for kind, key, id, index, space, data, needs in found:
+            if kind == "item":
+                items[key] = Record(data, _split(needs))
+            elif kind == "thread":
+                epoch, name = index, data
+            else:
+                place = Place(thread, space, id.decode())
+                record = Record(data, _split(needs))
+                if kind == "row":
+                    rows[place] = Row(place, record, name)
+                else:
+                    writes.setdefault(place, {})[key.decode(), index] = record
+        if epoch is None:
+            return EMPTY
+        return Batch(
+            [Row(place, rows[place].record, name) for place in order or rows if place in rows], writes, items, epoch
+        )
+
+    def _scan(self, request: Scan) -> list[Row]:
+        wanted: dict[LiteralString, Any] = {
+            "t.name <> ''": True,
+            "substring(c.thread FROM 1 FOR 8) = %(owner)s": request.owner,
+            "c.thread = %(thread)s": request.thread,
+            "c.space = %(space)s": request.space,
+            "c.run = %(run)s": request.run,
+            "c.id < %(before)s": request.before and request.before.encode(),
+            "(c.id, c.thread, c.space) < (%(below_id)s, %(below_thread)s, %(below_space)s)": request.below,
+        }
+        parameters = {
+            "owner": request.owner,
+            "thread": request.thread,
+            "space": request.space,
+            "run": request.run,
+            "before": None if request.before is None else request.before.encode(),
+            "count": request.count,
+        }
+        if request.below is not None:
+            below = request.below
+            parameters |= {"below_id": below.id.encode(), "below_thread": below.thread, "below_space": below.space}
+        conditions = " AND ".join(text for text, value in wanted.items() if value is not None)
+        rows = self._rows((SCAN.format(conditions), parameters))
+        return [
+            Row(Place(thread, space, id.decode()), Record(data, _split(needs)), name)
+            for thread, space, id, data, needs, name in rows
+        ]
+
+    def _remove(self, request: Remove) -> int:
+        parameters = {"thread": request.thread, "new_epoch": request.new_epoch, **_named(request.places)}
+        lock = "UPDATE lg_threads SET epoch = %(new_epoch)s WHERE thread = %(thread)s"
+        texts: list[LiteralString] = [lock, REMOVE_ROWS, REMOVE_WRITES, REMOVE_ORPHANS, REMOVE_ITEMS]
+        _, rows, *_ = self._run(*((text, parameters) for text in texts))
+        return rows.rowcount
+
+    def _drop(self, request: Drop) -> None:
+        parameters = {"thread": request.thread, "horizon": request.horizon.encode(), "seconds": request.seconds}
+        self._run(*((text, parameters) for text in (BURY, EMPTY_ROWS, EMPTY_WRITES, EMPTY_ITEMS)))
 
 
 def _raise_unless_lost(error: Exception) -> None:
@@ -218,164 +338,6 @@ def _raise_unless_lost(error: Exception) -> None:
         raise StorageFull(f"PostgreSQL has no room: {str(error).strip()}") from error
     if not isinstance(error, psycopg.OperationalError):
         raise SaverError(f"PostgreSQL refused: {str(error).strip()}") from error
-
-
-# --- requests ---------------------------------------------------------------------------------------------------------
-
-
-def _setup() -> Program[None]:
-    ((there,),) = yield Statement("SELECT to_regclass('lg_schema') IS NOT NULL", {})
-    if not there:
-        one_at_a_time = Statement("SELECT pg_advisory_xact_lock(hashtext('lg_schema'))", {})
-        *made, last = [Statement(each, {}) for each in SCHEMA.split(";\n")]
-        yield Statement(last.text, {}, after=[one_at_a_time, *made])
-    ((found,),) = yield Statement("SELECT max(version) FROM lg_schema", {})
-    if found > SCHEMA_VERSION:
-        raise SaverError(f"The tables have version {found}, and this library knows {SCHEMA_VERSION}: update it.")
-
-
-def _program(request: Request) -> Program[Any]:
-    match request:
-        case Put() | PutWrites():
-            return _put(request)
-        case Get(thread, space, id, known):
-            parameters = {"space": space, "id": (id or "").encode(), "known": Array(known)}
-            return _batch(thread, ONE if id else NEWEST, parameters)
-        case Read(thread, places):
-            return _batch(thread, SEVERAL, _named(places) | {"known": Array()}, places)
-        case Scan():
-            return _scan(request)
-        case Remove():
-            return _remove(request)
-        case Drop():
-            return _drop(request)
-        case Sweep():
-            return _sweep()
-
-
-def _put(request: Put | PutWrites) -> Program[Outcome]:
-    names = sorted(request.items)  # in one order, so that two puts do not wait for each other in a circle
-    parameters: dict[str, Any] = {
-        "thread": request.place.thread,
-        "space": request.place.space,
-        "id": request.place.id.encode(),
-        "name": request.name,
-        "epoch": request.epoch,
-        "new_epoch": request.new_epoch,
-        "lineage": request.lineage and request.lineage.encode(),
-        "seconds": request.seconds,
-        "items": Array(names),
-        "item_data": Array(request.items[name].data for name in names),
-        "item_needs": Array(b"".join(request.items[name].needs) for name in names),
-        "extends": None,
-    }
-    after = []
-    if isinstance(request, Put):
-        text = PUT
-        parameters |= {"run": request.run, "data": request.record.data, "needs": b"".join(request.record.needs)}
-        if request.extends is not None:  # lock first, so that the statement itself sees what others have put
-            parameters["extends"] = request.extends.encode()
-            after = [Statement(ONE_AT_A_TIME, parameters)]
-    else:
-        text = PUT_WRITES
-        tasks = sorted(request.writes)
-        parameters |= {
-            "tasks": Array(task.encode() for task, _ in tasks),
-            "indexes": [index for _, index in tasks],
-            "data": Array(request.writes[task].data for task in tasks),
-            "needs": Array(b"".join(request.writes[task].needs) for task in tasks),
-        }
-    while True:
-        ((kind, epoch),) = yield Statement(text, parameters, after)
-        if kind == "expired":
-            yield Statement(EXPIRE, {"thread": request.place.thread})
-        else:
-            return Outcome(kind, epoch)
-
-
-def _batch(
-    thread: bytes, chosen: LiteralString, parameters: dict[str, Any], order: Sequence[Place] = ()
-) -> Program[Batch]:
-    rows: dict[Place, Row] = {}
-    writes: dict[Place, dict[Task, Record]] = {}
-    items: dict[bytes, Record] = {}
-    epoch, name = None, b""
-    for kind, key, id, index, space, data, needs in (
-        yield Statement(BATCH.format(chosen), parameters | {"thread": thread})
-    ):
-        if kind == "item":
-            items[key] = Record(data, _split(needs))
-        elif kind == "thread":
-            epoch, name = index, data
-        else:
-            place = Place(thread, space, id.decode())
-            record = Record(data, _split(needs))
-            if kind == "row":
-                rows[place] = Row(place, record, name)
-            else:
-                writes.setdefault(place, {})[key.decode(), index] = record
-    if epoch is None:
-        return EMPTY
-    return Batch(
-        [Row(place, rows[place].record, name) for place in order or rows if place in rows], writes, items, epoch
-    )
-
-
-def _scan(request: Scan) -> Program[list[Row]]:
-    wanted: dict[LiteralString, Any] = {
-        "t.name <> ''": True,
-        "substring(c.thread FROM 1 FOR 8) = %(owner)s": request.owner,
-        "c.thread = %(thread)s": request.thread,
-        "c.space = %(space)s": request.space,
-        "c.run = %(run)s": request.run,
-        "c.id < %(before)s": request.before and request.before.encode(),
-        "(c.id, c.thread, c.space) < (%(below_id)s, %(below_thread)s, %(below_space)s)": request.below,
-    }
-    parameters = {
-        "owner": request.owner,
-        "thread": request.thread,
-        "space": request.space,
-        "run": request.run,
-        "before": None if request.before is None else request.before.encode(),
-        "count": request.count,
-    }
-    if request.below is not None:
-        below = request.below
-        parameters |= {"below_id": below.id.encode(), "below_thread": below.thread, "below_space": below.space}
-    conditions = " AND ".join(text for text, value in wanted.items() if value is not None)
-    rows = yield Statement(SCAN.format(conditions), parameters)
-    return [
-        Row(Place(thread, space, id.decode()), Record(data, _split(needs)), name)
-        for thread, space, id, data, needs, name in rows
-    ]
-
-
-def _remove(request: Remove) -> Program[int]:
-    parameters = {"thread": request.thread, "new_epoch": request.new_epoch, **_named(request.places)}
-    lock = Statement("UPDATE lg_threads SET epoch = %(new_epoch)s WHERE thread = %(thread)s", parameters)
-    count = Statement(COUNT, parameters)
-    rest = [Statement(text, parameters) for text in (REMOVE_WRITES, REMOVE_ROWS, REMOVE_ORPHANS)]
-    ((removed,),) = yield count
-    yield Statement(REMOVE_ITEMS, parameters, after=[lock, *rest])
-    return removed
-
-
-def _drop(request: Drop) -> Program[None]:
-    parameters = {"horizon": request.horizon.encode(), "seconds": request.seconds}
-    yield from _clear(request.thread, BURY, parameters)
-
-
-def _sweep() -> Program[int]:
-    ((swept,),) = yield Statement(SWEEP, {})
-    return swept
-
-
-def _clear(thread: bytes, first: LiteralString, parameters: dict[str, Any]) -> Program[None]:
-    """Remove all that a thread has, after a statement that locks the thread."""
-    parameters = parameters | {"thread": thread}
-    tables = ("lg_checkpoints", "lg_writes", "lg_items")
-    *emptied, last = [Statement(f"DELETE FROM {table} WHERE thread = %(thread)s", parameters) for table in tables]
-    yield Statement(last.text, parameters, after=[Statement(first, parameters), *emptied])
 
 
 def _named(places: Sequence[Place]) -> dict[str, Array]:

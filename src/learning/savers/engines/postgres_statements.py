@@ -157,11 +157,6 @@ WHERE {0}
 ORDER BY c.id DESC, c.thread DESC, c.space DESC LIMIT %(count)s
 """
 
-COUNT: LiteralString = """
-SELECT count(*) FROM unnest(%(spaces)s::bytea[], %(ids)s::bytea[]) AS gone (space, id)
-JOIN lg_checkpoints c ON c.thread = %(thread)s AND c.space = gone.space AND c.id = gone.id
-"""
-
 REMOVE_WRITES: LiteralString = """
 DELETE FROM lg_writes w USING unnest(%(spaces)s::bytea[], %(ids)s::bytea[]) AS gone (space, id)
 WHERE w.thread = %(thread)s AND w.space = gone.space AND w.id = gone.id
@@ -204,6 +199,10 @@ INSERT INTO lg_threads (thread, name, epoch, horizon, ends)
 VALUES (%(thread)s, '', 0, %(horizon)s, now() + %(seconds)s * interval '1 second')
 ON CONFLICT (thread) DO UPDATE SET name = '', epoch = 0, horizon = EXCLUDED.horizon, ends = EXCLUDED.ends
 """
+
+EMPTY_ROWS: LiteralString = "DELETE FROM lg_checkpoints WHERE thread = %(thread)s"
+EMPTY_WRITES: LiteralString = "DELETE FROM lg_writes WHERE thread = %(thread)s"
+EMPTY_ITEMS: LiteralString = "DELETE FROM lg_items WHERE thread = %(thread)s"
 
 ONE_AT_A_TIME: LiteralString = "SELECT pg_advisory_xact_lock(hashtextextended(encode(%(thread)s, 'hex'), 0))"
 """For fenced puts on one thread, which may not be there yet."""

@@ -41,6 +41,7 @@ from ..records import (
     Scan,
     Sweep,
 )
+from .memory import newest
 from .redis_scripts import DROP, READ, REMOVE, SCAN, SHARED, STORE
 from .redis_servers import Servers
 
@@ -138,8 +139,7 @@ class RedisEngine:
             if thread.startswith(request.owner):
                 name, rows = yield from self._run(SCAN, thread, _to_scan(request, thread))
                 found += [Row(_place(thread, key), _record(row), name) for key, row in rows]
-        found.sort(key=lambda row: (row.place.id, row.place.thread, row.place.space), reverse=True)
-        return found[: request.count]
+        return newest(found, request.count)
 
     def _threads(self, owners: list[str | None], owner: bytes) -> Program[set[bytes]]:
         """All threads of an owner. The servers go through the keys of everybody for that."""

@@ -1,7 +1,6 @@
 """One Redis or a cluster, as the engine sees it: calls go to the server that owns a slot, and are made again."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -15,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from ..errors import InvalidRequest, SaverError, StorageFull, Unavailable
-from ..program import Program
+from ..program import Program, pauses
 
 Result = TypeVar("Result")
 
@@ -141,8 +140,7 @@ class Servers:
             Unavailable: if none does in time.
         """
         deadline = time.monotonic() + 2 * self._timeout
-        pause = 0.02
-        while True:
+        for pause in pauses():
             try:
                 return (yield from attempt(self._owners or (yield from self._look_around())))
             except Unavailable:
@@ -150,8 +148,7 @@ class Servers:
                     raise
             if self._clustered:
                 self._owners = []
-            yield random.uniform(0, pause)
-            pause = min(2 * pause, 0.5)
+            yield pause
 
     def _look_around(self) -> Program[list[str | None]]:
         """The owners of all slots, as the first node tells that answers."""

@@ -25,12 +25,11 @@ were listed, one of a few hundred bytes remains. A bucket should keep old versio
 all: it would keep each head.
 """
 
-import heapq
 import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -41,7 +40,7 @@ from obstore.exceptions import AlreadyExistsError, NotModifiedError
 from ..errors import SaverError, Unavailable, Unreadable
 from ..program import Program, arun, run
 from ..records import EMPTY, Drop, Get, Place, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
-from .memory import Shelf
+from .memory import Shelf, newest
 from .parts import lay, packed, put
 from .s3_bucket import REFUSED, Bucket, Damaged
 from .s3_turns import NAME, Turns
@@ -208,7 +207,7 @@ class S3Engine:
             for at in range(0, len(page), ABREAST):
                 heads = ((_thread(each["path"]), each["e_tag"]) for each in page[at : at + ABREAST])
                 for rows in (yield [self._scanned(thread, etag, request) for thread, etag in heads]):
-                    found = _newest([*found, *rows], request.count)
+                    found = newest([*found, *rows], request.count)
             last = page[-1]["path"]
         return found
 
@@ -220,7 +219,7 @@ class S3Engine:
         shelf = known.living
         if known.size and not shelf:
             yield from self._write(thread, [], os.urandom(NAME))
-        return _newest(shelf.scan(request), request.count) if shelf else []
+        return newest(shelf.scan(request), request.count) if shelf else []
 
     def _sweep_all(self) -> Program[int]:
         """Empty the heads of all threads whose time is up."""
@@ -414,7 +413,3 @@ def _path(kind: str, thread: bytes) -> str:
 
 def _thread(path: str) -> bytes:
     return bytes.fromhex("".join(path.split("/")[1:3]))
-
-
-def _newest(rows: Iterable[Row], count: int) -> list[Row]:
-    return heapq.nlargest(count, rows, lambda row: (row.place.id, row.place.thread, row.place.space))

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, 
 from obstore.store import S3Store
 
 from ..errors import InvalidRequest, SaverError, Unavailable, Unreadable
-from ..program import Program, arun, run
+from ..program import Program, arun, pauses, run
 
 Result = TypeVar("Result")
 
@@ -130,8 +129,8 @@ class Bucket:
 
     def _retried(self, attempt: Callable[[], Program[Result]]) -> Program[Result]:
         """The result of the first attempt that the server answers."""
-        deadline, pause = time.monotonic() + 3 * self._timeout, 0.05
-        while True:
+        deadline = time.monotonic() + 3 * self._timeout
+        for pause in pauses():
             try:
                 return (yield from attempt())
             except (FileNotFoundError, *REFUSED, NotModifiedError) as error:
@@ -143,8 +142,7 @@ class Bucket:
                     raise SaverError(f"S3 refused. {_message(error)}") from error
                 if time.monotonic() > deadline:
                     raise Unavailable(f"S3 does not answer. {_message(error)}") from error
-            yield random.uniform(0, pause)
-            pause = min(2 * pause, 1)
+            yield pause
 
 
 def _lasts(text: str) -> bool:
