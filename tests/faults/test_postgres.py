@@ -1,16 +1,24 @@
 """PostgreSQL breaks in each way it knows while agents talk: nothing acknowledged is lost, and no error is silent."""
 
 import asyncio
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from learning.agent import build_agent
-from learning.savers import SaverError, Unavailable, open_saver
+from learning.savers import SaverError, StorageFull, Unavailable, open_saver
 
 from ..contract.cases import config, conversation, put, values
-from .harness import talking
+from .harness import talking, wait_until
 
 
 @pytest.fixture
@@ -90,6 +98,46 @@ def test_event_loops_that_end_without_closing_the_saver_leave_it_usable(url: str
         for _ in range(5):
             answer = asyncio.run(agent.ainvoke({"messages": [("user", "Hello")]}, config()))
         assert len(answer["messages"]) == 10
+
+
+@contextmanager
+def small_database(server: Any, megabytes: int) -> Iterator[tuple[str, Path]]:
+    """The URL of a database on a disk of its own, and the folder of that disk."""
+    folder = Path(tempfile.mkdtemp())
+    disk = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(disk, capture_output=True).returncode:
+        folder.rmdir()
+        pytest.skip("a disk that can be full takes root, who may mount one")
+    tables = folder / "tables"
+    tables.mkdir()
+    shutil.chown(tables, server.nodes[0].folder.stat().st_uid)
+    try:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"CREATE TABLESPACE small LOCATION '{tables}'")
+            connection.execute("CREATE DATABASE small TABLESPACE small")
+            try:
+                yield urlsplit(server.url)._replace(path="/small").geturl(), folder
+            finally:
+                connection.execute("DROP DATABASE small WITH (FORCE)")
+                connection.execute("DROP TABLESPACE small")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+def test_a_disk_that_is_full_is_told_and_loses_nothing(postgres):
+    with small_database(postgres, megabytes=24) as (url, folder), open_saver(url) as saver:
+        with talking(saver) as (talks, recorded):
+            talks.until(20)
+            with suppress(OSError), open(folder / "filler", "wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+            wait_until(lambda: len(talks.errors) > 4)
+            (folder / "filler").unlink()
+            talks.until(20)
+        assert {type(error) for error in talks.errors} == {StorageFull}
+        with open_saver(url) as other:
+            recorded.verify(other)
 
 
 def test_a_pool_without_a_free_connection_is_told_in_time(url: str):
