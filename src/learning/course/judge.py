@@ -6,6 +6,7 @@ does, it costs one task.
 
 import ast
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -85,7 +86,7 @@ def warm_up() -> _Server:
 
 
 def judge(task: Task, notebook: Path, folder: Path | None = None) -> Verdict:
-    """The verdict of the task's graded test on the answers in `notebook`.
+    """The verdict of the task's graded test on the answers in `notebook`, in the environment that this process has now.
 
     Args:
         folder: where the answers run, among the files beside them; the notebook's own folder unless said.
@@ -98,6 +99,7 @@ def judge(task: Task, notebook: Path, folder: Path | None = None) -> Verdict:
         "test": task.test,
         "notebook": str(notebook.resolve()),
         "folder": str(folder or notebook.parent.resolve()),
+        "environment": dict(os.environ),
     }
     try:
         with server.connect() as connection:

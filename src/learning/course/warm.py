@@ -75,8 +75,10 @@ def _attend(connection: socket.socket) -> None:
     _send(connection, {"exit_code": os.waitstatus_to_exitcode(status)})
 
 
-def _run_test(connection: socket.socket, test: str, notebook: str, folder: str) -> None:
+def _run_test(connection: socket.socket, test: str, notebook: str, folder: str, environment: dict[str, str]) -> None:
     os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)  # a notebook may have started servers since, and tests use the same
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

@@ -103,6 +103,21 @@ class RedisCluster(Server):
             port = client.get_node_from_key(key).port
         return next(node for node in self.nodes if node.port == port)
 
+    def replicas_of(self, master: Node) -> list[Node]:
+        """The nodes that answer, and copy this master."""
+        return [node for node in self.replicas if self._copied_by(node) == master.port]
+
+    def cut_off(self, replica: Node) -> None:
+        """Pause a replica, and cut its connection: what its master stores from now on never reaches it."""
+        master = self._copied_by(replica)
+        replica.pause()
+        for node in self.nodes:
+            if node.port == master:
+                self.node_client(node).client_kill_filter(_type="replica")
+
+    def _copied_by(self, replica: Node) -> int | None:
+        return self.node_client(replica).info("replication").get("master_port")
+
     def fill_memory(self, node: Node) -> None:
         """Have one master's memory full, by a limit below what is in it: it refuses every write until `heal`."""
         _fill_memory(self.node_client(node))
