@@ -1,0 +1,244 @@
+"""What the tests of lesson 2 stand on: servers, agents that talk while a server is killed, and exact comparison."""
+
+import dataclasses
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+import numpy
+import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from pydantic import BaseModel
+
+from learning import services
+from learning.agent import build_agent
+from learning.services.server import Node, S, Server
+
+from .expect import Missed
+from .scenarios import shorten, thread
+
+Result = TypeVar("Result")
+
+
+def server(kind: Callable[[], S]) -> S:
+    """The one server of a kind that this process uses, whole. Where there is none to be had, nothing can be judged."""
+    try:
+        return services.keep(kind)
+    except services.ServiceError as error:
+        pytest.skip(f"there is no server to judge with: {error}")
+
+
+def in_time(seconds: float, what: str, idea: str, ask: Callable[[], Result]) -> Result:
+    """The result of a call that has to come back in time.
+
+    Raises:
+        Missed: if it does not. The call goes on in a thread of its own.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            results.append(ask())
+        except BaseException as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=call, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise Missed(expected=f"{what} comes back within {seconds:g} seconds", came="it is still waiting", idea=idea)
+    return results[0]
+
+
+# --- clusters ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def quick_failover(cluster: services.RedisCluster, milliseconds: int = 500) -> Iterator[None]:
+    """Have the nodes of a cluster take each other for dead sooner. At the end it is whole, and as it was."""
+    name = "cluster-node-timeout"
+    before = cluster.node_client(cluster.node).config_get(name)[name]
+    try:
+        _configure(cluster, name, milliseconds)
+        yield
+    finally:
+        cluster.heal()
+        _configure(cluster, name, before)
+
+
+def _configure(cluster: services.RedisCluster, name: str, value: Any) -> None:
+    for node in cluster.nodes:
+        cluster.node_client(node).config_set(name, value)
+
+
+def keys_of(cluster: services.RedisCluster) -> set[bytes]:
+    """The names of all keys in a cluster."""
+    return {key for node in cluster.masters for key in cluster.node_client(node).scan_iter(count=1000)}
+
+
+def owner(cluster: services.RedisCluster, keys: set[bytes]) -> tuple[Node, Node]:
+    """The master that has some keys of one slot, and its replica."""
+    master = cluster.master_of(next(iter(keys)).decode(errors="surrogateescape"))
+    return master, cluster.replicas_of(master)[0]
+
+
+class Acknowledged(BaseCheckpointSaver):
+    """Hands on to a learner's saver, and notes what it has acknowledged by coming back without an error."""
+
+    def __init__(self, inner: BaseCheckpointSaver):
+        super().__init__(serde=inner.serde)
+        self.inner = inner
+        self.checkpoints: dict[tuple[str, str, str], str] = {}
+        self.writes: dict[tuple[str, str, str], Counter[tuple[str, str]]] = {}
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        """As the learner's, and note it."""
+        values = repr(checkpoint["channel_values"])
+        stored = self.inner.put(config, checkpoint, metadata, new_versions)
+        self.checkpoints[_names(stored)] = values
+        return stored
+
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        """As the learner's, and note it."""
+        self.inner.put_writes(config, writes, task_id, task_path)
+        noted = self.writes.setdefault(_names(config), Counter())
+        for channel, _ in writes:
+            noted[task_id, channel] = sum(name == channel for name, _ in writes)
+
+    def get_tuple(self, config: Any) -> Any:
+        """As the learner's."""
+        return self.inner.get_tuple(config)
+
+    def get_next_version(self, current: Any, channel: Any) -> Any:
+        """As the learner's."""
+        return self.inner.get_next_version(current, channel)
+
+    def compare(self, saver: BaseCheckpointSaver, what_happened: str) -> None:
+        """Everything that was acknowledged is there once, for another saver.
+
+        Raises:
+            Missed: if something is lost, changed or doubled.
+        """
+        for names, values in self.checkpoints.items():
+            found = saver.get_tuple(thread(*names))
+            if found is None or repr(found.checkpoint["channel_values"]) != values:
+                came = "nothing" if found is None else shorten(found.checkpoint["channel_values"])
+                idea = (
+                    f"{what_happened} This checkpoint had been acknowledged: `put` had returned. It may return only "
+                    "when `WAIT`, on the same connection, has counted enough replicas."
+                )
+                raise Missed(expected=f"checkpoint {names[2]} as it was put", came=came, idea=idea)
+            written = Counter((task_id, channel) for task_id, channel, _ in found.pending_writes or [])
+            if wrong := {what: count for what, count in self.writes.get(names, {}).items() if written[what] != count}:
+                idea = f"{what_happened} Each write of a task is there once: not lost, and not twice after a retry."
+                came = f"{ {what: written[what] for what in wrong} }"
+                raise Missed(expected=f"writes of checkpoint {names[2]}: {wrong}", came=came, idea=idea)
+
+
+class Talk:
+    """Agents that talk, each in a thread of its own and on a conversation of its own, whatever errors they get."""
+
+    def __init__(self, saver: Acknowledged, customers: list[str]):
+        self._saver = saver
+        self._over = threading.Event()
+        self.errors: list[Exception] = []
+        self._threads = [threading.Thread(target=self._talk, args=(each,), daemon=True) for each in customers]
+        for each in self._threads:
+            each.start()
+
+    def _talk(self, customer: str) -> None:
+        agent = build_agent(self._saver)
+        while not self._over.is_set():
+            try:
+                agent.invoke({"messages": [("user", "Where are 1001 and 1002?")]}, thread(customer), durability="sync")
+            except Exception as error:
+                self.errors.append(error)
+                time.sleep(0.05)
+
+    def until_more(self, count: int, customer: str, seconds: float, what: str) -> None:
+        """Wait until so many more checkpoints of a customer are acknowledged.
+
+        Raises:
+            Missed: if that takes too long.
+        """
+        wanted = self._acknowledged(customer) + count
+        deadline = time.monotonic() + seconds
+        while self._acknowledged(customer) < wanted:
+            if time.monotonic() > deadline:
+                came = f"{type(self.errors[-1]).__name__}: {self.errors[-1]}" if self.errors else "it still waits"
+                idea = (
+                    f"{what} In a failover the master of a key changes: ask the cluster again who has the slot, and "
+                    "send the same commands again, until `seconds` have passed."
+                )
+                raise Missed(expected="an agent whose saver goes on", came=came, idea=idea)
+            time.sleep(0.02)
+
+    def _acknowledged(self, customer: str) -> int:
+        return sum(names[0] == customer for names in list(self._saver.checkpoints))
+
+    def end(self) -> None:
+        """Have all of them end their turn."""
+        self._over.set()
+        for each in self._threads:
+            each.join(5)
+
+
+def _names(config: Any) -> tuple[str, str, str]:
+    named = config["configurable"]
+    return named["thread_id"], named.get("checkpoint_ns", ""), named["checkpoint_id"]
+
+
+def commands(redis: Server, *names: str) -> int:
+    """How often a Redis has performed these commands since it began."""
+    stats = redis.client().info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in names)
+
+
+# --- exact comparison -------------------------------------------------------------------------------------------------
+
+
+def difference(came: Any, wanted: Any, path: str = "the value") -> str:
+    """Where two values differ, in type or in value, at whatever depth; empty if they do not."""
+    if type(came) is not type(wanted):
+        return f"{path} is {shorten(came)}, a {type(came).__name__}, and not a {type(wanted).__name__}"
+    if isinstance(wanted, numpy.ndarray | numpy.generic):
+        same = (came.dtype, came.shape, came.tobytes()) == (wanted.dtype, wanted.shape, wanted.tobytes())
+        return "" if same else f"{path} is {shorten(came)} of {came.dtype}, not {shorten(wanted)} of {wanted.dtype}"
+    if isinstance(wanted, float) and math.isnan(wanted) and math.isnan(came):
+        return ""
+    parts, came_parts = _parts(wanted), _parts(came)
+    if parts is not None:
+        if len(parts) != len(came_parts):
+            return f"{path} has {len(came_parts)} parts, not {len(parts)}"
+        for (name, part), (came_name, came_part) in zip(parts, came_parts, strict=True):
+            if difference(came_name, name):
+                return f"{path} has {came_name!r} where {name!r} was"
+            if found := difference(came_part, part, f"{path}[{name!r}]"):
+                return found
+        return ""
+    if isinstance(wanted, datetime) and came.utcoffset() != wanted.utcoffset():
+        return f"{path} has the offset {came.utcoffset()}, not {wanted.utcoffset()}"
+    return "" if came == wanted else f"{path} is {shorten(came)}, not {shorten(wanted)}"
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]] | None:
+    """What a value is made of, by name; None if it is not made of anything."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, deque):
+        return [("maxlen", value.maxlen), *enumerate(value)]
+    if isinstance(value, list | tuple):
+        return list(enumerate(value))
+    if isinstance(value, BaseModel):
+        return list(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return None
