@@ -95,7 +95,7 @@ class Codec:
 
         known = plain.data
         parts = [known.get(name) or self._item(batch, thread, name, plain) for name in untwist(levels, children)]
-        for name, below in nodes.items():
+        for name, below in reversed(nodes.items()):  # what others find there is there with all that it needs
             plain.add_node(name, below)
         return self.serde.loads(array_of(length, parts))
 

@@ -318,7 +318,7 @@ class Core:
             return {}, None
         above = Place(place.thread, place.space, parent)
         manifest = self._recall.row(above)
-        if manifest is None:
+        if manifest is None or any(manifest.versions.get(channel) != versions[channel] for channel in unchanged):
             self._tuples((yield Read(place.thread, [above])), self._recall.plain(place.thread))
             manifest = self._recall.row(above)
         if manifest is None:

@@ -4,6 +4,7 @@ A program is a generator. It yields requests, and is sent the answers; an error 
 it was yielded. `run` performs the requests one after the other, `arun` awaits them. (The pattern is known as sans-I/O.)
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, TypeVar
@@ -42,6 +43,16 @@ async def arun(program: Program[Result], perform: Callable[[Any], Awaitable[Any]
             answer = await perform(request)
         except BaseException as error:
             failed = error
+
+
+async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    """The result of a function that waits, called in a thread. Cancelled or not, this does not end before it has."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
 
 
 def pauses() -> Iterator[float]:

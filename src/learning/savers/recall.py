@@ -23,7 +23,7 @@ MOST_BYTES = 64 * 1024 * 1024
 """Of how many threads, and how much in all, the items themselves are remembered."""
 
 OBJECT = 2000
-"""About how many bytes a message takes as an object."""
+"""About how many bytes a message takes as an object, beyond what it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Plain:
 
     def keep(self, place: tuple[bytes, str], values: Sequence[Dumped]) -> None:
         """A list that was put."""
-        self.size += OBJECT * (len(values) - len(self.lists.get(place, ())))
+        self.size += _size(values) - _size(self.lists.get(place, ()))
         self.lists[place] = values
 
     def add_node(self, name: bytes, children: Sequence[bytes]) -> None:
@@ -166,3 +166,7 @@ class Recall:
             for place in [place for place in self._rows if place.thread == thread]:
                 del self._rows[place]
                 self._last.pop((thread, place.space), None)
+
+
+def _size(values: Sequence[Dumped]) -> int:
+    return sum(OBJECT + 2 * len(each.data) for each in values)

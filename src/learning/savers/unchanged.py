@@ -4,8 +4,9 @@ A conversation is put with all of its messages each time, and all but the last f
 That such an object has not changed since is seen in less time than serialising it takes.
 """
 
+import re
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import chain, repeat
 from operator import is_
 from typing import Any
 
@@ -26,6 +27,9 @@ NATIVE = (
 """Has msgpack refuse what it would take for something else."""
 
 
+AMBIGUOUS = re.compile(rb"[\xc4-\xc9\xd4-\xd8]")
+"""What begins bytes or an extension, which may stand for several types. (In text it may mean something else.)"""
+
 WATCHED = PLAIN | {list, dict}
 """Fields of other types may change in ways that are not looked for."""
 
@@ -33,39 +37,46 @@ WATCHED = PLAIN | {list, dict}
 class Dumped:
     """A value, its bytes, and what tells that they are still its bytes."""
 
-    __slots__ = ("_fields", "_nested", "_packed", "_set", "_value", "data")
+    __slots__ = ("_class", "_extra", "_fields", "_names", "_nested", "_packed", "_serde", "_set", "_value", "data")
 
     def __init__(self, value: Any, serde: ExactSerializer):
         self._value = value
-        self._fields: tuple[Any, ...] | None = None
-        if isinstance(value, BaseModel) and not value.__pydantic_extra__ and not value.__pydantic_private__:
-            fields = tuple(value.__dict__.values())
-            if WATCHED.issuperset(map(type, fields)):
-                self._fields, self._set = fields, len(value.__pydantic_fields_set__)
-                self._nested = [field for field in fields if type(field) not in PLAIN]
+        self._serde = serde
+        self._packed: bytes | None = None
+        if isinstance(value, BaseModel) and not value.__pydantic_extra__ and value.__pydantic_private__ is None:
+            state = value.__dict__
+            self._names, self._fields = (*state,), (*state.values(),)
+            if WATCHED.issuperset(map(type, self._fields)):
+                self._class, self._extra, self._set = type(value), value.__pydantic_extra__, {*value.model_fields_set}
+                self._nested = [field for field in self._fields if type(field) not in PLAIN]
                 self._packed = self._pack()
         self.data = serde.dumps(value)
 
-    def holds_for(self, value: Any) -> bool:
+    def holds_for(self, value: Any, serde: ExactSerializer) -> bool:
         """Whether the value is the one that was dumped, and all in it is the same."""
-        if self._value is not value or self._fields is None or self._packed is None:
+        if self._packed is None or self._value is not value or self._serde is not serde:
             return False
         state = value.__dict__
         return (
-            len(state) == len(self._fields)
+            type(value) is self._class
+            and (*state,) == self._names
             and all(map(is_, state.values(), self._fields))
-            and len(value.__pydantic_fields_set__) == self._set
-            and not value.__pydantic_extra__
-            and not value.__pydantic_private__
+            and value.__pydantic_fields_set__ == self._set
+            and value.__pydantic_extra__ is self._extra
+            and not self._extra
+            and value.__pydantic_private__ is None
             and self._pack() == self._packed
         )
 
     def _pack(self) -> bytes | None:
-        """The fields that may change in place."""
+        """The fields that may change in place; None if a change of type might not be seen."""
+        if not any(self._nested):
+            return b""
         try:
-            return ormsgpack.packb(self._nested, option=NATIVE) if any(self._nested) else b""
+            packed = ormsgpack.packb(self._nested, option=NATIVE)
         except ormsgpack.MsgpackEncodeError:
             return None
+        return None if AMBIGUOUS.search(packed) else packed
 
 
 def dump_each(values: Sequence[Any], before: Sequence[Dumped], serde: ExactSerializer) -> list[Dumped]:
@@ -75,8 +86,8 @@ def dump_each(values: Sequence[Any], before: Sequence[Dumped], serde: ExactSeria
         NotStorable: as `ExactSerializer.dumps`.
     """
     dumped: list[Dumped] = []
-    for value, known in zip_longest(values, before[: len(values)]):
-        if known is None or not known.holds_for(value):
+    for value, known in zip([*values], chain(before, repeat(None))):  # noqa: B905 - the second has no end
+        if known is None or not known.holds_for(value, serde):
             try:
                 known = Dumped(value, serde)
             except NotStorable as error:

@@ -13,7 +13,6 @@ bytes and the place in the file, so that nothing but this frame, written here, h
 that it has read, a process knows that a file is still the one it knows, and reads on from there.
 """
 
-import asyncio
 import errno
 import fcntl
 import hashlib
@@ -26,6 +25,7 @@ from io import FileIO
 from pathlib import Path
 
 from ..errors import SaverError, StorageFull, Unreadable
+from ..program import in_thread
 from ..records import EMPTY, Drop, Get, Outcome, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
 from .memory import Shelf, newest
 from .parts import lay, packed, put
@@ -62,7 +62,7 @@ class FilesEngine:
 
     async def asetup(self) -> None:
         """The same, in a thread."""
-        await asyncio.to_thread(self.setup)
+        await in_thread(self.setup)
 
     def close(self) -> None:
         """Forget what was read. No file stays open between requests."""
@@ -102,7 +102,7 @@ class FilesEngine:
 
     async def aperform(self, request: Request) -> object:
         """The same, in a thread."""
-        return await asyncio.to_thread(self.perform, request)
+        return await in_thread(self.perform, request)
 
     def _log(self, thread: bytes, *, keep: bool = True) -> "_Log":
         """The log of a thread. The one that was used longest ago is forgotten, and would be read anew."""

@@ -6,7 +6,6 @@ never wait for each other. Connections come from a pool, no lock is held around 
 that it works behind PgBouncer.
 """
 
-import asyncio
 import math
 import struct
 import time
@@ -19,7 +18,7 @@ from psycopg.pq import Format
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ..errors import SaverError, StorageFull, Unavailable
-from ..program import pauses
+from ..program import in_thread, pauses
 from ..records import (
     EMPTY,
     Batch,
@@ -63,8 +62,8 @@ from .postgres_statements import (
 
 BYTEA = psycopg.postgres.types["bytea"].oid
 
-CHECK = 5
-"""How many seconds a connection that is in no use has, to show that it is not lost."""
+CANCEL = 1
+"""How many seconds the server has to hear that nobody waits for an answer any more."""
 
 
 Statement = tuple[LiteralString, dict[str, Any]]
@@ -79,12 +78,14 @@ class Connection(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """What psycopg does to wait for any answer."""
-        begin = time.monotonic()
-        deadline = begin + CHECK if self.deadline is None else self.deadline
+        if self.deadline is None:
+            return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, max(0.0, deadline - begin))
+            return super().wait(gen, interval, max(0.0, self.deadline - time.monotonic()))
         except psycopg.OperationalError:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= self.deadline:
+                self.deadline = None
+                self.cancel_safe(timeout=CANCEL)  # it may only wait for a lock, and would do so for ever
                 self.close()
             raise
 
@@ -161,7 +162,7 @@ class PostgresEngine:
 
     async def aperform(self, request: Request) -> Any:
         """The same, in a thread: psycopg's pools for async code must not outlive their event loop, and this one may."""
-        return await asyncio.to_thread(self.perform, request)
+        return await in_thread(self.perform, request)
 
     def setup(self) -> None:
         """Make the tables that are missing; any number of callers at once.
@@ -179,7 +180,7 @@ class PostgresEngine:
 
     async def asetup(self) -> None:
         """The same, in a thread."""
-        await asyncio.to_thread(self.setup)
+        await in_thread(self.setup)
 
     def close(self) -> None:
         """Close the connections."""
@@ -187,7 +188,7 @@ class PostgresEngine:
 
     async def aclose(self) -> None:
         """The same, in a thread."""
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
@@ -205,12 +206,12 @@ class PostgresEngine:
                 _raise_unless_lost(error)
                 if time.monotonic() + pause >= deadline:
                     raise Unavailable(f"PostgreSQL did not answer in time: {str(error).strip()}") from error
-                self._pool.check()  # lets go of other connections that were lost as well
+                self._pool.drain()  # the others may be lost as well
             time.sleep(pause)
 
     def _tried(self, statements: Sequence[Statement], deadline: float) -> list[psycopg.Cursor[Any]]:
         self._pool.open()
-        with self._pool.connection() as connection:
+        with self._pool.connection(max(0.0, deadline - time.monotonic())) as connection:
             connection.deadline = deadline
             try:
                 if len(statements) == 1:

@@ -149,6 +149,7 @@ class RedisEngine:
             while cursor != 0:
                 command = ("SCAN", cursor or 0, "MATCH", f"{self._prefix}:{{{owner.hex()}*}}:about", "COUNT", 1000)
                 ((cursor, keys),) = yield from self._servers.call(address, command)
+                cursor = int(cursor)
                 found |= {bytes.fromhex(key.decode().partition("{")[2].partition("}")[0]) for key in keys}
         return found
 

@@ -34,18 +34,15 @@ class LRUSaver(Wrapper):
 
     def handle(self, call: Call) -> Program[Any]:
         """Do as asked, then delete what is too much."""
-        thread_id = _used(call)
-        if thread_id is None:
+        used = _used(call)
+        while not self._begin(used):
+            yield Pause(0.01)
+        result = None
+        try:
             result = yield call
-        else:
-            while not self._begin(thread_id):
-                yield Pause(0.01)
-            try:
-                result = yield call
-            finally:
-                self._end(thread_id)
-            if result is not None or call.method != "get_tuple":
-                self._use(thread_id)
+        finally:
+            found = result is not None or call.method != "get_tuple"  # a put that failed may have been stored
+            self._end(used, found)
         if call.method == "delete_thread":
             with self._lock:
                 self._order.pop(str(call.arguments[0]), None)
@@ -64,24 +61,20 @@ class LRUSaver(Wrapper):
             finally:
                 self._left(victim, gone)
 
-    def _begin(self, thread_id: str) -> bool:
-        """Whether the thread may be used: not while it is being deleted."""
+    def _begin(self, thread_ids: list[str]) -> bool:
+        """Whether the threads may be used: not while one of them is being deleted."""
         with self._lock:
-            if thread_id in self._leaving:
+            if not self._leaving.isdisjoint(thread_ids):
                 return False
-            self._under_way[thread_id] += 1
+            self._under_way.update(thread_ids)
             return True
 
-    def _end(self, thread_id: str) -> None:
+    def _end(self, thread_ids: list[str], found: bool) -> None:
         with self._lock:
-            self._under_way[thread_id] -= 1
-            if not self._under_way[thread_id]:
-                del self._under_way[thread_id]
-
-    def _use(self, thread_id: str) -> None:
-        with self._lock:
-            self._order[thread_id] = None
-            self._order.move_to_end(thread_id)
+            self._under_way -= Counter(thread_ids)
+            for thread_id in thread_ids if found else ():
+                self._order[thread_id] = None
+                self._order.move_to_end(thread_id)
 
     def _victim(self) -> str | None:
         """The thread to delete: the one that was used longest ago, of those that nobody is using."""
@@ -102,8 +95,11 @@ class LRUSaver(Wrapper):
                 self._order.move_to_end(thread_id, last=False)
 
 
-def _used(call: Call) -> str | None:
-    """The thread that a call uses."""
-    if call.method in ("put", "put_writes", "get_tuple"):
-        return thread_of(call)
-    return str(call.arguments[1]) if call.method == "copy_thread" else None
+def _used(call: Call) -> list[str]:
+    """The threads that a call uses."""
+    match call.method:
+        case "put" | "put_writes" | "get_tuple":
+            return [thread_of(call)]
+        case "copy_thread":
+            return [str(each) for each in call.arguments]
+    return []

@@ -46,7 +46,11 @@ class TieredSaver(Wrapper):
             case "get_tuple":
                 return (yield from self._get(call))
             case "put" | "put_writes":
-                result = yield call
+                try:
+                    result = yield call
+                except BaseException as error:  # it may have been stored, or the thread is not as the hot saver has it
+                    self._distrust(thread_of(call), error)
+                    raise
                 yield from self._also_hot(call)
                 return result
             case "get_delta_channel_history":
@@ -59,7 +63,7 @@ class TieredSaver(Wrapper):
             return (yield call)
         finally:
             for thread_id in threads_of(call) or []:
-                yield from self._drop_hot(thread_id)
+                yield from self._drop_hot(thread_id, late=call.method != "delete_thread")
 
     def _get(self, call: Call) -> Program[Any]:
         thread_id = thread_of(call)
@@ -92,8 +96,10 @@ class TieredSaver(Wrapper):
             return
         try:
             yield Call(self.hot, call.method, call.arguments, call.options)
-        except Exception as error:
+        except BaseException as error:
             self._distrust(thread_id, error)
+            if not isinstance(error, Exception):
+                raise
 
     def _trusted(self, thread_id: str) -> Program[bool]:
         """Whether the hot saver may be read for a thread: at once, or after it has deleted what it has of it."""
@@ -101,11 +107,15 @@ class TieredSaver(Wrapper):
             yield from self._drop_hot(thread_id)
         return thread_id not in self._distrusted
 
-    def _drop_hot(self, thread_id: str) -> Program[None]:
+    def _drop_hot(self, thread_id: str, *, late: bool = True) -> Program[None]:
+        """Have the hot saver delete a thread. `late`: what was on its way there may still be stored."""
         try:
-            try:
-                yield Call(self.hot, "prune", ([thread_id],), {"strategy": "delete"})
-            except NotImplementedError:
+            if late:
+                try:
+                    yield Call(self.hot, "prune", ([thread_id],), {"strategy": "delete"})
+                except NotImplementedError:
+                    late = False
+            if not late:
                 yield Call(self.hot, "delete_thread", (thread_id,))
         except Exception as error:
             self._distrust(thread_id, error)
@@ -113,7 +123,7 @@ class TieredSaver(Wrapper):
             with self._lock:
                 self._distrusted.discard(thread_id)
 
-    def _distrust(self, thread_id: str, error: Exception) -> None:
-        logger.warning("The hot saver failed, and is not read for thread %r now: %r", thread_id, error)
+    def _distrust(self, thread_id: str, error: BaseException) -> None:
+        logger.warning("The hot saver is not read for thread %r before it has deleted it: %r", thread_id, error)
         with self._lock:
             self._distrusted.add(thread_id)
