@@ -6,16 +6,17 @@ level. The names stand in the record that needs them, in the order of the pointe
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import NotStorable, Unreadable
-from .recall import Plain
+from .recall import NO_LIST, OBJECT, KeptList, Plain
 from .records import Batch, Place, Record, Row, Task
 from .rope import twist, untwist
 from .seal import Sealer
 from .serde import ExactSerializer, array_of
-from .unchanged import dump_each
+from .unchanged import Dumped, dump_each
 
 INLINE = 100
 """A value of fewer bytes than this is its own pointer."""
@@ -142,10 +143,7 @@ class Writer:
     def pointer(self, value: Any, place: tuple[bytes, str] | None = None) -> tuple[Pointer, list[bytes]]:
         """The pointer to a value, and the names that it uses; faster for a list that comes again in the same place."""
         if type(value) is list:
-            dumped = dump_each(value, self._plain.lists.get(place, ()), self._codec.serde)
-            if place:
-                self._plain.keep(place, dumped)
-            return self._list([each.data for each in dumped])
+            return self._list(value, place)
         data = self._codec.serde.dumps(value)
         return (data, []) if len(data) < INLINE else (0, [self._named(data)])
 
@@ -157,15 +155,43 @@ class Writer:
             for name, (data, children) in self._new.items()
         }
 
-    def _list(self, values: list[bytes]) -> tuple[Pointer, list[bytes]]:
-        if len(values) < INLINE and sum(map(len, values)) < INLINE:
-            return array_of(len(values), values), []
-        levels, nodes = twist([self._named(data) for data in _gathered(values)], self._node)
+    def _list(self, value: list[Any], place: tuple[bytes, str] | None) -> tuple[Pointer, list[bytes]]:
+        before = self._plain.lists.get(place, NO_LIST)
+        values, same = dump_each(value, before.values, self._codec.serde)
+        if len(values) < INLINE and sum(len(each.data) for each in values) < INLINE:
+            return array_of(len(values), [each.data for each in values]), []
+        names, ends = self._items(values, before, same)
+        if place:
+            grown = same == len(before.values)
+            size = sum(OBJECT + 2 * len(each.data) for each in values[same if grown else 0 :])
+            self._plain.keep(place, KeptList(values, names, ends, size + before.size * grown))
+        levels, nodes = twist(names, self._node)
         for name, children in nodes.items():
             self._plain.add_node(name, children)
             if name not in self._known:
                 self._new[name] = b"", tuple(children)
         return [len(values), *map(len, levels)], [name for level in levels for name in level]
+
+    def _items(self, values: Sequence[Dumped], before: KeptList, same: int) -> tuple[list[bytes], list[int]]:
+        """The names of the items of a list, and where they end, given a version whose first values are the same."""
+        count = bisect_right(before.ends, same)
+        names = list(before.names[:count])
+        if not self._known.issuperset(names):
+            count, names = 0, []
+        ends = list(before.ends[:count])
+        begin = ends[-1] if ends else 0
+        gathered: list[bytes] = []
+        size = 0
+        for end, value in enumerate(values[begin:], start=begin + 1):
+            gathered.append(value.data)
+            size += len(value.data)
+            if size >= ITEM:
+                names.append(self._named(gathered[0] if len(gathered) == 1 else b"".join(gathered)))
+                ends.append(end)
+                gathered, size = [], 0
+        if gathered:
+            names.append(self._named(b"".join(gathered)))
+        return names, ends
 
     def _named(self, data: bytes) -> bytes:
         name = self._plain.names.get(data)
@@ -192,23 +218,6 @@ def _taken(pointer: Pointer, names: Iterator[bytes]) -> list[bytes]:
         return [next(names) for _ in range(count)]
     except StopIteration:
         raise Unreadable("A record points to more than it needs.") from None
-
-
-def _gathered(values: Sequence[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of at least ITEM bytes, but for the last."""
-    gathered: list[bytes] = []
-    size = 0
-    for data in values:
-        if not gathered and len(data) >= ITEM:
-            yield data
-            continue
-        gathered.append(data)
-        size += len(data)
-        if size >= ITEM:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    if gathered:
-        yield b"".join(gathered)
 
 
 def _about(place: Place, needs: Sequence[bytes], task: Task | None = None) -> bytes:

@@ -34,6 +34,22 @@ class Items:
     names: frozenset[bytes] | set[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptList:
+    """A list as it was put: its values, the names of its items, and of each item after how many values it ends.
+
+    The last item may have no end yet: it takes more values, where the list gets more. The size is in bytes, about.
+    """
+
+    values: Sequence[Dumped]
+    names: Sequence[bytes]
+    ends: Sequence[int]
+    size: int
+
+
+NO_LIST = KeptList((), (), (), 0)
+
+
 class Plain:
     """Items of a thread as they were before they were sealed, by name, and the other way round.
 
@@ -49,7 +65,7 @@ class Plain:
         """Of each node of a rope. The items that it stands for are here as well."""
         self.nodes: dict[bytes, bytes] = {}
         """The names of nodes, by those of their children in one string."""
-        self.lists: dict[tuple[bytes, str], Sequence[Dumped]] = {}
+        self.lists: dict[tuple[bytes, str], KeptList] = {}
         """Of each channel of a space, the list that was put last."""
         self.size = 0
 
@@ -60,10 +76,10 @@ class Plain:
             self.names[data] = name
             self.size += len(data)
 
-    def keep(self, place: tuple[bytes, str], values: Sequence[Dumped]) -> None:
+    def keep(self, place: tuple[bytes, str], kept: "KeptList") -> None:
         """A list that was put."""
-        self.size += _size(values) - _size(self.lists.get(place, ()))
-        self.lists[place] = values
+        self.size += kept.size - self.lists.get(place, NO_LIST).size
+        self.lists[place] = kept
 
     def add_node(self, name: bytes, children: Sequence[bytes]) -> None:
         """A node, whose children have been added."""
@@ -166,7 +182,3 @@ class Recall:
             for place in [place for place in self._rows if place.thread == thread]:
                 del self._rows[place]
                 self._last.pop((thread, place.space), None)
-
-
-def _size(values: Sequence[Dumped]) -> int:
-    return sum(OBJECT + 2 * len(each.data) for each in values)

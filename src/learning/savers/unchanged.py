@@ -79,18 +79,20 @@ class Dumped:
         return None if AMBIGUOUS.search(packed) else packed
 
 
-def dump_each(values: Sequence[Any], before: Sequence[Dumped], serde: ExactSerializer) -> list[Dumped]:
-    """Each value with its bytes; given what this has returned for an earlier version of the list.
+def dump_each(values: Sequence[Any], before: Sequence[Dumped], serde: ExactSerializer) -> tuple[list[Dumped], int]:
+    """Each value with its bytes, given those of an earlier version of the list; and how many at the front are the same.
 
     Raises:
         NotStorable: as `ExactSerializer.dumps`.
     """
     dumped: list[Dumped] = []
+    same = None
     for value, known in zip([*values], chain(before, repeat(None))):  # noqa: B905 - the second has no end
         if known is None or not known.holds_for(value, serde):
+            same = len(dumped) if same is None else same
             try:
                 known = Dumped(value, serde)
             except NotStorable as error:
                 raise inside(error, f"[{len(dumped)}]") from None
         dumped.append(known)
-    return dumped
+    return dumped, len(dumped) if same is None else same
