@@ -154,6 +154,25 @@ def test_a_thread_is_not_deleted_while_it_is_read():
     assert len(list(saver.list(None))) == 1
 
 
+def test_a_thread_is_not_deleted_while_it_is_copied():
+    inner = memory()
+    saver = LRUSaver(inner, max_threads=2)
+    conversation(saver, "a", turns=5)
+    copy = inner.copy_thread
+
+    def slow_copy(*threads: str) -> None:
+        inner.copy_thread = copy
+        for thread in ("b", "c"):
+            put(saver, config(thread), {"t": thread})
+        copy(*threads)
+
+    inner.copy_thread = slow_copy
+    saver.copy_thread("a", "d")
+
+    assert len(contents(saver.get_tuple(config("d")))) == 5
+    assert len({each.config["configurable"]["thread_id"] for each in saver.list(None)}) == 2
+
+
 def test_a_thread_that_could_not_be_deleted_is_tried_again(caplog):
     inner = Counting()
     saver = LRUSaver(inner, max_threads=1)
@@ -229,6 +248,41 @@ def test_after_an_outage_of_the_hot_saver_no_stale_copy_is_read(caplog):
 
     assert values(saver, config()) == {"a": 2}
     assert ids(hot.list(config())) in ([], [second["configurable"]["checkpoint_id"]])
+
+
+def test_a_put_whose_answer_is_lost_leaves_no_stale_copy():
+    hot, cold = Counting(), Counting()
+    saver = TieredSaver(hot, cold)
+    first = put(saver, config(), {"a": 1})
+    store = cold.put
+
+    def lose_the_answer(*arguments: Any) -> Any:
+        store(*arguments)
+        raise Unavailable("it has it, and nobody hears of it")
+
+    cold.put = lose_the_answer
+    with pytest.raises(Unavailable):
+        put(saver, first, {"a": 2}, {"a": 2})
+
+    assert values(saver, config()) == {"a": 2}
+
+
+def test_a_deleted_thread_does_not_come_back_from_the_hot_saver():
+    hot, cold = memory(), memory()
+    saver = TieredSaver(hot, cold)
+    put(saver, config(), {"a": "secret"})
+    warm = hot.put
+    hot.prune(["ana"], strategy="delete")
+
+    def late(*arguments: Any) -> Any:
+        hot.put = warm
+        saver.delete_thread("ana")
+        return warm(*arguments)
+
+    hot.put = late
+    saver.get_tuple(config())
+
+    assert saver.get_tuple(config()) is None
 
 
 def test_what_the_cold_saver_does_not_take_is_an_error_and_not_read():

@@ -4,13 +4,15 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 import pytest
 
@@ -75,6 +77,7 @@ def test_a_server_that_is_away_is_told_and_a_retry_is_said_to_be_safe(postgres, 
             assert raised.value.retry_is_safe
         finally:
             node.start()
+            postgres.wait_until_ready()
         assert values(saver, put(saver, where, {"a": 2}, {"a": 2})) == {"a": 2}
 
 
@@ -90,6 +93,40 @@ def test_a_server_that_is_frozen_is_not_waited_for_without_end(postgres, url: st
         finally:
             node.resume()
         assert values(saver, put(saver, where, {"a": 2}, {"a": 2})) == {"a": 2}
+
+
+def test_requests_that_are_given_up_leave_no_session_behind(url: str):
+    with open_saver(url, timeout=0.5, pool=2) as saver, psycopg.connect(url) as other:
+        where = put(saver, config(), {"a": 1})
+        other.execute("LOCK lg_threads")
+        for _ in range(4):
+            with pytest.raises(Unavailable):
+                put(saver, where, {"a": 2}, {"a": 2})
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        with psycopg.connect(url, autocommit=True) as looking:
+            wait_until(lambda: looking.execute(waiting).fetchone()[0] == 0)
+
+
+def test_sessions_that_hang_are_not_waited_for_one_by_one(postgres, url: str):
+    with open_saver(url, timeout=1, pool=4) as saver:
+        put(saver, config(), {"a": 1})
+        with ExitStack() as taken:
+            sessions = [taken.enter_context(saver.engine._pool.connection()) for _ in range(4)]
+            pids = [session.info.backend_pid for session in sessions]
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [pids[-1]])
+        processes = [psutil.Process(pid) for pid in pids[:-1]]
+        try:
+            for process in processes:
+                process.suspend()
+            begin = time.monotonic()
+            with suppress(Unavailable):
+                saver.get_tuple(config())
+            assert time.monotonic() - begin < 8  # one after the other would take far longer
+        finally:
+            for process in processes:
+                process.resume()
+        wait_until(lambda: values(saver, config()) == {"a": 1})
 
 
 def test_event_loops_that_end_without_closing_the_saver_leave_it_usable(url: str):
