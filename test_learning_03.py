@@ -7,22 +7,47 @@
 
 import asyncio
 import gzip
+import json
 import lzma
+import pickle
+import threading
+import time
 import tracemalloc
 import zlib
-from collections import OrderedDict
-from datetime import datetime
+from collections import OrderedDict, deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from numbers import Real
 
+import numpy
 import pytest
 import zstandard
 from langgraph.checkpoint.base import uuid6
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
+from redis.crc import key_slot
 
+from learning import services
 from learning.agent import ORDERS, build_agent
 from learning.course.expect import Missed, expect, no_error, refused
+from learning.course.goods import Address, Customer, Elsewhere, Order, OrderHistory, Size, Status, Trap
+from learning.course.on_redis import (
+    Acknowledged,
+    Talk,
+    commands,
+    counting,
+    difference,
+    in_time,
+    keys_of,
+    own_server,
+    owner,
+    quick_failover,
+    server,
+    until,
+)
 from learning.course.scenarios import (
     History,
     Renamed,
@@ -565,21 +590,560 @@ class TestMemoryStorage:
             expect(session_report(InMemorySaver()), {}, "An empty saver has no sessions.")
 
 
-@pytest.mark.skip(reason="comes with lesson 02_redis")
 class TestRedisStorage:
     """Test Redis-based state persistence."""
 
-    def test_redis_cluster(self):
+    def test_redis_cluster(self, work, behaviour, rng):
         """Test Redis cluster for high availability."""
+        ClusterSaver = work.ClusterSaver
+        cluster = server(services.redis_cluster)
+        token = f"{rng.getrandbits(40):010x}"
 
-    def test_redis_serialization(self):
+        def saver(**options):
+            return ClusterSaver(cluster.client(socket_timeout=1), **options)
+
+        with behaviour("a checkpoint comes back with its metadata, its parent and what tasks wrote"):
+            writer, ana = saver(), f"{token} ana"
+            idea = "`get_tuple` on a conversation that nobody has stored finds nothing: it returns None."
+            expect(writer.get_tuple(thread(ana)), None, idea)
+            first = put(writer, ana, step=1)
+            checkpoint, metadata, versions = a_checkpoint({"step": 2})
+            second = writer.put(first, checkpoint, metadata, versions)
+            expect(second, thread(ana, "", checkpoint["id"]), "`put` returns the config of what it has stored.")
+            writer.put_writes(second, [("messages", "hello"), ("step", 3)], "task-1")
+            for config, how in ((thread(ana), "without an id"), (second, "by its id")):
+                found = saver().get_tuple(config)
+                idea = f"A new ClusterSaver on the same cluster reads the newest checkpoint, {how}."
+                expect(found and found.config, second, idea)
+                expect(found.checkpoint, checkpoint, idea)
+                expect(found.metadata, metadata, f"{idea} Its metadata belong to it.")
+                idea = f"{idea} The parent is the checkpoint that the config of `put` named: store its id as well."
+                expect(found.parent_config, first, idea)
+                writes = [("task-1", "messages", "hello"), ("task-1", "step", 3)]
+                expect(
+                    sorted(found.pending_writes or []), writes, f"{idea} What tasks wrote: (task id, channel, value)."
+                )
+            found = saver().get_tuple(first)
+            idea = "An older checkpoint, read by its id. It was the first, so it has no parent, and no task wrote after it."
+            expect(found and found.checkpoint["channel_values"], {"step": 1}, idea)
+            expect((found.parent_config, found.pending_writes or []), (None, []), idea)
+            idea = "There is no checkpoint with this id: None, and not another one."
+            expect(writer.get_tuple(thread(ana, "", str(uuid6()))), None, idea)
+
+        with behaviour("the newest id wins, in whatever order checkpoints arrive"):
+            writer, ben = saver(), f"{token} ben"
+            made = [a_checkpoint({"step": step}) for step in range(6)]
+            late_last = [*made[1:], made[0]]
+            for order in (late_last, made[::-1], rng.sample(made, len(made))):
+                for checkpoint, metadata, versions in order:
+                    writer.put(thread(ben), checkpoint, metadata, versions)
+                came = writer.get_tuple(thread(ben))
+                idea = (
+                    "A put that was on its way for long may arrive after a newer one. Ids begin with the time: the "
+                    "newest checkpoint is the one with the greatest id, not the one that came last."
+                )
+                expect(came and came.checkpoint["channel_values"], {"step": 5}, idea)
+
+        with behaviour("conversations do not mix, whatever they are called"):
+            writer = saver()
+            names = ["ana", "ana:x", "{ana}", "a}n{a", "ana}", "{}ana", "ana x", "än*a", "an%3Aa", "an:a"]
+            names = [(f"{name}{token}", namespace) for name in names for namespace in ("", "x", "x:1", "{x}", "x%3A1")]
+            stored = {}
+            for number, (name, namespace) in enumerate(names):
+                config = put(writer, name, namespace, number=number)
+                writer.put_writes(config, [("number", number)], "task-1")
+                stored[name, namespace] = number, [("task-1", "number", number)]
+            for (name, namespace), told in stored.items():
+                found = writer.get_tuple(thread(name, namespace))
+                came = found and (found.checkpoint["channel_values"].get("number"), found.pending_writes)
+                idea = (
+                    f"The thread {name!r} with the namespace {namespace!r} is a conversation of its own. No two pairs "
+                    "of names may give the same key: quote what could be taken for a separator."
+                )
+                expect(came, told, idea)
+
+        with behaviour("all keys of a thread are in one slot, and threads are spread over the slots"):
+            used, before = {}, keys_of(cluster)
+            for name in ("cleo", "dan", "eve{", "{finn}", "}gus{", "hal{}", "ida}", "jo"):
+                writer = saver()
+                for namespace in ("", "refund:1"):
+                    for step in (1, 2):
+                        config = put(writer, f"{name}{token}", namespace, step=step)
+                        writer.put_writes(config, [("step", step)], "task-1")
+                new = keys_of(cluster) - before
+                before |= new
+                used[name] = {key_slot(key) for key in new}
+                example = ", ".join(sorted(key.decode(errors="replace") for key in new)[:4])
+                idea = (
+                    f"The thread {name + token!r} has these keys: {example}. The tag, from the first {{ to the first }} "
+                    "after it, has to be the same in all of them, and not empty: made of the thread id alone, without "
+                    "braces of its own."
+                )
+                expect(len(used[name]), 1, f"How many slots? {idea}")
+            idea = (
+                "Eight threads, and nearly as many slots: the tag names the thread. With one tag for all of them, one "
+                "server would have all the work."
+            )
+            if len({slot for slots in used.values() for slot in slots}) < 5:
+                raise Missed(expected="8 threads in about 8 slots", came=f"{used}", idea=idea)
+
+        with behaviour("an agent goes on where it was, in another worker"):
+            eve = f"{token} eve"
+            request = {"messages": [("user", "Please refund order 1001")]}
+            result = build_agent(saver()).invoke(request, thread(eve))
+            idea = "One worker asks for an approval, and another, with a saver of its own, is told yes."
+            expect("__interrupt__" in result, True, idea)
+            result = build_agent(saver()).invoke(Command(resume=True), thread(eve))
+            expect(result.get("refunded"), ORDERS["1001"]["price"], idea)
+
+        with behaviour("a write that no replica has is not acknowledged"), quick_failover(cluster):
+            finn, before = f"{token} finn", keys_of(cluster)
+            config = put(saver(), finn, step=1)
+            master, replica = owner(cluster, keys_of(cluster) - before)
+            idea = (
+                "The only replica is frozen, and has not got this checkpoint: if the master died now, it would be "
+                "gone. `WAIT`, on the connection of the write itself, says how many replicas have it. Where that is "
+                "less than `replicas`, `put` must not return: it raises when `seconds` have passed."
+            )
+            replica.pause()
+            try:
+                with refused(Exception, what="`put` with a frozen replica", idea=idea):
+                    saver(seconds=0.5).put(config, *a_checkpoint({"step": 2}))
+            finally:
+                cluster.heal()
+            lost = a_checkpoint({"step": 3})
+            cluster.cut_off(replica)
+            with suppress(Exception):
+                lost_config = saver(seconds=0.5).put(config, *lost)
+                master.kill()
+                replica.resume()
+                cluster.wait_until_ready()
+                found = saver().get_tuple(lost_config)
+                idea = "`put` had returned. Then the master was killed, and its replica, which had been cut off, took over."
+                expect(found and found.checkpoint["channel_values"], {"step": 3}, idea)
+            cluster.heal()
+            idea = "The replica is back, so `put` works again, and what it stores is there."
+            with no_error(expected="`put` stores a checkpoint", idea=idea):
+                config = saver().put(config, *a_checkpoint({"step": 4}))
+            expect(saver().get_tuple(config).checkpoint["channel_values"], {"step": 4}, idea)
+
+        with behaviour("a master is killed while agents talk, and nothing is lost or doubled"), quick_failover(cluster):
+            before, gus = keys_of(cluster), f"{token} gus"
+            ask(build_agent(saver()), gus, "Hello")
+            master, _ = owner(cluster, keys_of(cluster) - before)
+            acknowledged = Acknowledged(saver())
+            talk = Talk(acknowledged, [gus, f"{token} hal", f"{token} ida"])
+            try:
+                talk.until_more(6, gus, 5, "The agents have just begun.")
+                master.kill()
+                cluster.wait_until_ready()
+                master.start()  # as a supervisor would; it comes back as a replica
+                talk.until_more(6, gus, 8, "A master was killed, its replica took over, and it came back as a replica.")
+            finally:
+                talk.end()
+            cluster.wait_until_ready()
+            acknowledged.compare(saver(), "A master was killed with -9, and its replica took over.")
+
+    def test_redis_serialization(self, work, behaviour, rng):
         """Test custom serialization for complex states."""
+        StateSerializer = work.StateSerializer
+        allowed = [Status, Size, Order, Address, Customer]
 
-    def test_redis_session_management(self):
+        def back(value, idea, allow=allowed):
+            with no_error(expected=f"{shorten(value)} is stored and comes back", idea=idea):
+                kind, data = StateSerializer(allow=allow).dumps_typed(value)
+                came = StateSerializer(allow=allow).loads_typed((kind, data))
+            if not (type(kind) is str and type(data) is bytes):
+                raise Missed(
+                    expected="(str, bytes)", came=f"({type(kind)}, {type(data)})", idea="`dumps_typed` gives both."
+                )
+            if wrong := difference(came, value):
+                raise Missed(expected=shorten(value), came=wrong, idea=idea)
+
+        with behaviour("plain values come back, and dicts with any keys"):
+            idea = "What JSON knows comes back as it was."
+            for value in (
+                None,
+                True,
+                False,
+                0,
+                -1,
+                2**70,
+                1.5,
+                float("inf"),
+                float("nan"),
+                "",
+                "grüße ☕",
+                [],
+                [[1], []],
+            ):
+                back(value, idea)
+            back({"a": [1, {"b": None}], "": {}}, idea)
+            back(b"\x00\xff", "Bytes are no text: base64 turns any bytes into text and back.")
+            for key in (1, True, None, 2.5, b"x", (1, "a")):
+                back({key: 1}, "JSON makes text of every key of an object. Store a dict as a list of its pairs.")
+            pairs = (
+                {"dict": [["a", 1]]},
+                {"tuple": [1]},
+                {"type": "Decimal", "value": "1"},
+                {"__type__": "set", "v": []},
+            )
+            for value in pairs:
+                back(value, "This is a dict of the customer's own. It must not be taken for one of your tags.")
+            with suppress(ValueError):  # where it is not JSON
+                tag = json.loads(StateSerializer(allow=allowed).dumps_typed((1, 2))[1])
+                back(tag, "A customer's dict that looks like the way you store a tuple is a dict all the same.")
+
+        with behaviour("tuples, sets and deques stay what they are"):
+            idea = "A tuple is no list, and a set is no list. A deque has a maxlen. All may be inside each other."
+            for value in (
+                (),
+                (1,),
+                [(1, 2), [3]],
+                {1, "a", (2, 3)},
+                set(),
+                deque([1, 2], maxlen=5),
+                deque([(1,)]),
+                ({1}, [()]),
+            ):
+                back(value, idea)
+
+        with behaviour("Decimal, datetime and timedelta stay exact"):
+            for text in ("249.00", "0.1", "-0", "1E+30", "Infinity", "12345678901234567890.123456789"):
+                back(Decimal(text), "A Decimal is exact, and `249.00` has two digits after the point: keep its text.")
+            zones = (None, UTC, timezone(timedelta(hours=2)), timezone(-timedelta(hours=3, minutes=30)))
+            for zone in zones:
+                moment = datetime(
+                    2026, rng.randint(1, 12), rng.randint(1, 28), 12, 30, 15, rng.randint(1, 999999), zone
+                )
+                back(moment, "A datetime keeps its microseconds and its offset, and one without an offset gets none.")
+            for span in (
+                timedelta(),
+                timedelta(days=-2, seconds=5),
+                timedelta(days=400, microseconds=rng.randint(1, 999999)),
+            ):
+                back(span, "A timedelta has days, seconds and microseconds: a float of seconds is not exact.")
+            back({"at": [datetime(2026, 1, 1, tzinfo=UTC)], "price": (Decimal("1.10"), None)}, "They may be anywhere.")
+
+        with behaviour("numpy arrays and scalars keep their dtype and shape"):
+            draw = numpy.random.default_rng(rng.randrange(10**6))
+            arrays = [
+                draw.random((2, 3)),
+                draw.integers(0, 9, 4, dtype=numpy.int16),
+                numpy.zeros((0, 2), numpy.float32),
+            ]
+            arrays += [
+                numpy.array(5),
+                numpy.array(["ab", "c"]),
+                draw.random((3, 4)).T,
+                draw.random((4, 4))[::2, ::2] > 0.5,
+            ]
+            for array in arrays:
+                back({"values": array}, "Store dtype, shape and bytes. `tolist()` forgets the dtype and empty shapes.")
+            for scalar in (numpy.float32(0.1), numpy.int64(7), numpy.bool_(True), numpy.float64(2.5)):
+                back(
+                    scalar, "A numpy scalar is no float or int of Python, though numpy.float64 is a subclass of float."
+                )
+            kind, data = StateSerializer().dumps_typed(numpy.arange(3))
+            loaded = StateSerializer().loads_typed((kind, data))
+            with no_error(
+                expected="an array that can be changed", idea="`frombuffer` gives an array that is read-only."
+            ):
+                loaded[0] = 9
+
+        with behaviour("enums, dataclasses and pydantic models come back as themselves"):
+            for value in (Status.PAID, [Status.SENT, 2], Size.LARGE, {Status.PAID: 1}):
+                back(value, "An IntEnum is an int too: ask for its exact type before you take it for a number.")
+            order = Order(rng.randint(1, 9999), Status.PAID, [(Decimal("1.50"), Size.SMALL), {"gift": True}])
+            back(order, "A dataclass is made of fields, which may be anything that can be stored.")
+            customer = Customer(name="Ana", address=Address(street="Main St"), sizes=(1, Size.LARGE, (2,)))
+            back(customer, "A pydantic model in a model is a model, and not a dict: `model_dump` turns it into one.")
+            back({"orders": deque([order], maxlen=2), "who": (customer, {Status.SENT})}, "All of it, at any depth.")
+
+        with behaviour("what cannot come back as it was is refused when it is stored"):
+            strange = {
+                "an object": object(),
+                "a function": len,
+                "a class": Order,
+                "an OrderedDict": OrderedDict(a=1),
+                "a frozenset": frozenset([1]),
+                "a complex number": 1j,
+                "an array of objects": numpy.array([object()]),
+                "a str of a subclass": type("Name", (str,), {})("ana"),
+                "a class that is not allowed": OrderHistory(1),
+            }
+            for what, value in strange.items():
+                idea = (
+                    "What is not on your list would come back as something else, or not at all: a ValueError says so."
+                )
+                for where in (value, [1, {"deep": (value,)}]):
+                    with refused(ValueError, what=f"storing {what}", idea=idea):
+                        StateSerializer(allow=allowed).dumps_typed(where)
+            idea = "Only classes in `allow` may be stored, and each serializer has a list of its own."
+            for value in (Order(1), Status.PAID, customer):
+                with refused(ValueError, what=f"storing a {type(value).__name__} without `allow`", idea=idea):
+                    StateSerializer().dumps_typed(value)
+
+        with behaviour("a class that is not allowed is refused when it is loaded"):
+            cases = [(Order(7), [OrderHistory]), (OrderHistory(7), [Order]), (Elsewhere.Order(7), [Order])]
+            cases += [(Status.PAID, [Order]), (customer, [Customer]), ([Order(7, Size.SMALL)], [Order])]
+            for value, allow in cases:
+                stored = StateSerializer(allow=[*allowed, OrderHistory, Elsewhere.Order]).dumps_typed(value)
+                names = ", ".join(cls.__qualname__ for cls in allow)
+                idea = (
+                    f"It was stored by a serializer that allows more; this one allows {names}. Compare module and full "
+                    "name (`__qualname__`): not how they begin or end, and look in `allow` and nowhere else."
+                )
+                with refused(ValueError, what=f"loading {shorten(value)}", idea=idea):
+                    StateSerializer(allow=allow).loads_typed(stored)
+
+        with behaviour("nothing is run that the bytes name"):
+            kind, data = StateSerializer(allow=allowed).dumps_typed([Order(7), Status.PAID, customer])
+            idea = "Pickle runs what the bytes tell it to run."
+            if data[:1] == b"\x80" or b"cbuiltins" in data or "pickle" in kind:
+                raise Missed(expected="a format without pickle", came=shorten(data), idea=idea)
+            hostile = [("pickle", pickle.dumps(Trap())), (kind, pickle.dumps(Trap())), ("json", b'"hello"'), ("", b"")]
+            for old in (b"Order", b"Status", b"Customer"):
+                for new in (b"Trap", b"Trap.model_construct"):
+                    hostile.append((kind, data.replace(old, new)))
+            for module in (b"os", b"builtins"):
+                hostile.append((kind, data.replace(b"learning.course.goods", module).replace(b"Order", b"system")))
+            Trap.touched.clear()
+            for pair in hostile:
+                what = f"loading {shorten(pair)}"
+                idea = "Not yours, or a class that nobody allowed: a ValueError, before anything is imported or called."
+                with refused(ValueError, what=what, idea=idea):
+                    StateSerializer(allow=allowed).loads_typed(pair)
+                expect(Trap.touched, [], f"{what} called something. {idea}")
+
+        with behaviour("damaged bytes raise a ValueError"):
+            kind, data = StateSerializer(allow=allowed).dumps_typed({"order": order, "sizes": (1, 2)})
+            for cut in sorted(rng.sample(range(len(data)), 20)):
+                with refused(
+                    ValueError, what=f"loading the first {cut} of {len(data)} bytes", idea="Half is not whole."
+                ):
+                    StateSerializer(allow=allowed).loads_typed((kind, data[:cut]))
+
+    def test_redis_session_management(self, work, behaviour, rng):
         """Test Redis-based session management."""
+        SessionManager, TooManySessions = work.SessionManager, work.TooManySessions
+        redis = server(services.redis)
+        client = redis.client()
+        ana, ben = (f"{name} {rng.getrandbits(40):010x}" for name in ("ana", "ben"))
 
-    def test_redis_monitoring(self):
+        def manager(ttl=60, max_per_user=3):
+            return SessionManager(redis.client(), ttl=ttl, max_per_user=max_per_user)
+
+        def store(session, user=ana):
+            client.hset(manager().state_key(user, session), "a checkpoint", "its state")
+
+        def stored(session, user=ana):
+            return bool(client.exists(manager().state_key(user, session)))
+
+        with behaviour("a session begins, is found, and ends with its state"):
+            expect(manager().sessions(ana), [], "A user who has begun no session has none.")
+            one, two = manager().create(ana), manager().create(ana)
+            idea = "`create` returns a new id each time, as text, and `sessions` finds both, in another worker too."
+            expect(sorted(manager().sessions(ana)), sorted([one, two]), idea)
+            expect(one != two and type(one) is str, True, idea)
+            store(one), store(two)
+            expect(manager().end(ana, one), True, "There was such a session, so `end` returns True.")
+            idea = "One session was ended: it is gone with its state, and the other one has all it had."
+            expect((manager().sessions(ana), stored(one), stored(two)), ([two], False, True), idea)
+            idea = "It has ended already, so there is nothing to end or to touch: False."
+            expect((manager().end(ana, one), manager().touch(ana, one)), (False, False), idea)
+            manager().end(ana, two)
+
+        with behaviour("a touch starts the time anew, for the session and its state"):
+            one = manager(ttl=100).create(ana)
+            store(one)
+            expect(manager(ttl=100).touch(ana, one), True, "The session is alive: `touch` returns True.")
+            for key, what in ((manager().state_key(ana, one), "its state"), (manager().index_key(ana), "the index")):
+                idea = (
+                    f"`touch` gives {what} {100} seconds to live: `PEXPIRE` on that key too, each time. A key that is "
+                    "written after the session began has no TTL before somebody gives it one."
+                )
+                left = client.pttl(key)
+                if not 95_000 < left <= 100_000:
+                    raise Missed(
+                        expected="about 100000 milliseconds to live", came=f"{left} (-1 is for ever)", idea=idea
+                    )
+            client.pexpire(manager().state_key(ana, one), 5_000)
+            manager(ttl=100).touch(ana, one)
+            left = client.pttl(manager().state_key(ana, one))
+            expect(left > 95_000, True, f"It had 5 seconds left when it was touched, and has {left} milliseconds now.")
+            manager().end(ana, one)
+
+        with behaviour("a session that nobody touches is gone, with its state"):
+            ttl = 0.4
+            alive = self.touched_for(1.2, manager(ttl=ttl, max_per_user=1), ana, client)
+            idea = f"It was touched again and again within its ttl of {ttl} seconds, so it is alive after three times that."
+            expect(alive, True, idea)
+            one = manager(ttl=ttl, max_per_user=1).create(ben)
+            store(one, ben)
+            manager(ttl=ttl).touch(ben, one)
+            idea = f"Nobody touched it for {ttl} seconds, so it is gone from `sessions`, and its state is gone too."
+            until(lambda: not manager().sessions(ben) and not stored(one, ben), 3, idea)
+            idea = "Its time was up: it cannot be touched back to life, or ended."
+            expect(
+                (manager().touch(ben, one), manager().end(ben, one), manager().sessions(ben)), (False, False, []), idea
+            )
+            idea = "Ben may have one session, and the one he had is over: there is room for a new one."
+            with no_error(expected="a new session", idea=idea):
+                one = manager(max_per_user=1).create(ben)
+            expect(manager().sessions(ben), [one], idea)
+            manager().end(ben, one)
+
+        with behaviour("fifty requests at the same time never get more sessions than are allowed"):
+            limit = rng.randint(3, 6)
+            barrier = threading.Barrier(50)
+
+            def request(number):
+                mine = manager(max_per_user=limit)
+                mine.sessions(ana)  # so that it is connected
+                barrier.wait()
+                try:
+                    return mine.create(ana)
+                except TooManySessions:
+                    return None
+
+            for _ in range(3):
+                with ThreadPoolExecutor(50) as requests:
+                    made = [session for session in requests.map(request, range(50)) if session]
+                idea = (
+                    "Between counting and adding, others have counted too. Both have to happen in one script in the "
+                    "server (or in a transaction that WATCHes the index)."
+                )
+                expect(len(made), limit, f"How many of 50 requests got a session, where {limit} are allowed? {idea}")
+                expect(
+                    sorted(manager().sessions(ana)), sorted(made), "What `create` returned is what `sessions` finds."
+                )
+                with refused(TooManySessions, what=f"a session more than the {limit} allowed", idea=idea):
+                    manager(max_per_user=limit).create(ana)
+                other = manager(max_per_user=limit).create(ben)
+                expect(manager().sessions(ben), [other], "The limit is for each user: Ben has none yet.")
+                for user, session in [(ben, other), *((ana, session) for session in made)]:
+                    manager().end(user, session)
+
+        with behaviour("one user cannot reach another's session"):
+            one = manager(ttl=100).create(ana)
+            store(one)
+            manager(ttl=100).touch(ana, one)
+            client.pexpire(manager().state_key(ana, one), 50_000)
+            idea = "Ben knows the id of Ana's session. It is not his: False, and nothing happens to it."
+            expect((manager().touch(ben, one), manager().end(ben, one)), (False, False), idea)
+            expect((manager().sessions(ana), manager().sessions(ben), stored(one)), ([one], [], True), idea)
+            expect(client.pttl(manager().state_key(ana, one)) <= 50_000, True, f"{idea} Its time does not start anew.")
+            manager().end(ana, one)
+
+        with behaviour("nobody looks through all keys of the server"):
+            before = commands(redis, "keys", "scan")
+            one = manager().create(ana)
+            manager().touch(ana, one), manager().sessions(ana), manager().end(ana, one)
+            idea = (
+                "`KEYS` and `SCAN` go through the keys of all users, and `KEYS` lets everybody else wait meanwhile. "
+                "The index has a user's sessions."
+            )
+            expect(commands(redis, "keys", "scan") - before, 0, idea)
+
+    def touched_for(self, seconds, manager, user, client):
+        """Whether a session that is touched all the time is alive at the end. If this machine dozes off: once more."""
+        for _ in range(3):
+            session, begin, last, longest = manager.create(user), time.monotonic(), time.monotonic(), 0.0
+            while last < begin + seconds:
+                alive = manager.touch(user, session) and manager.sessions(user) == [session]
+                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+                if not alive:
+                    break
+                time.sleep(0.05)
+            manager.end(user, session)
+            if alive or longest < 0.3:
+                return alive
+        return alive
+
+    def test_redis_monitoring(self, work, behaviour):
         """Test Redis monitoring and health checks."""
+        check_health = work.check_health
+        with own_server(lambda: services.redis(replicas=1)) as pair:
+            replica = pair.replicas[0]
+
+            def health(what, idea, **options):
+                client = pair.client()  # as people make them: without timeouts, and with retries
+                late = f"{idea} Set deadlines of your own, and do not try again: the client may wait for ever."
+                came = in_time(5, f"check_health, with {what},", late, lambda: check_health(client, **options))
+                if not (isinstance(came, dict) and {"status", "reasons"} <= came.keys()):
+                    raise Missed(expected="{'status': …, 'reasons': […]}", came=shorten(came), idea=idea)
+                return came["status"], list(came["reasons"])
+
+            with behaviour("a server and its replica that are well are healthy"):
+                idea = "A write is stored, and the replica confirms it."
+                for _ in range(3):
+                    expect(health("all well", idea), ("healthy", []), idea)
+
+            with behaviour("a replica that is gone, or frozen, is missing"):
+                for fault in ("stop", "kill", "pause"):
+                    getattr(replica, fault)()
+                    idea = {
+                        "stop": "The replica was stopped. A second copy of what is stored does not exist now.",
+                        "kill": "The replica was killed. A second copy of what is stored does not exist now.",
+                        "pause": "The replica is frozen: still in the list of INFO, and it confirms nothing. `WAIT` tells.",
+                    }[fault]
+                    try:
+                        expect(health(f"replica: {fault}", idea), ("degraded", ["replicas missing"]), idea)
+                    finally:
+                        pair.heal()
+
+            with behaviour("a server that is meant to have no replica is healthy without one"):
+                replica.stop()
+                try:
+                    idea = "With `replicas=0` nobody has to confirm anything."
+                    expect(health("replicas=0", idea, replicas=0), ("healthy", []), idea)
+                    idea = "Two replicas are wanted, and there is none."
+                    expect(health("replicas=2", idea, replicas=2), ("degraded", ["replicas missing"]), idea)
+                finally:
+                    pair.heal()
+                idea = "Two replicas are wanted, and there is one."
+                expect(health("replicas=2", idea, replicas=2), ("degraded", ["replicas missing"]), idea)
+
+            with behaviour("a server that takes no writes is degraded"):
+                try:
+                    pair.fill_memory()
+                    idea = "Its memory is full: it answers PING, serves reads, and refuses every write. So try a write."
+                    expect(health("a full memory", idea), ("degraded", ["writes refused"]), idea)
+                finally:
+                    pair.heal()
+                as_replica = pair.node_client(replica)
+                idea = "This server is a replica, and takes no writes: a client that still thinks it is the master finds out."
+                came = in_time(5, "check_health on a replica", idea, lambda: check_health(as_replica))
+                expect((came["status"], list(came["reasons"])), ("degraded", ["writes refused"]), idea)
+
+            with behaviour("a server that does not answer is down, and is not waited for"):
+                for fault in ("pause", "kill"):
+                    getattr(pair.node, fault)()
+                    idea = {
+                        "pause": "The server is frozen: it takes the connection, and nothing comes back.",
+                        "kill": "The server was killed: nobody takes the connection.",
+                    }[fault]
+                    try:
+                        expect(health(f"server: {fault}", idea, seconds=0.5), ("down", ["no answer"]), idea)
+                    finally:
+                        pair.heal()
+                idea = "The server is back, and all is well."
+                expect(health("all well again", idea), ("healthy", []), idea)
+
+            with behaviour("nothing of the check stays in the server"):
+                health("all well", "A check leaves nothing behind.")
+                client = pair.client()
+                forever = [key for key in client.scan_iter() if client.ttl(key) == -1]
+                expect(forever, [], "These keys have no TTL: delete what the check wrote, or let it end by itself.")
+                before = len(client.client_list())
+                for _ in range(5):
+                    health("all well", "A check leaves nothing behind.")
+                idea = "Each check made a connection, and did not close it: a server has room for some thousands."
+                if len(client.client_list()) > before + 8:
+                    raise Missed(
+                        expected="no more connections than before", came=f"{len(client.client_list())}", idea=idea
+                    )
 
 
 @pytest.mark.skip(reason="comes with lesson 03_postgresql")
@@ -636,9 +1200,104 @@ class TestStateMigration:
 class TestPerformanceOptimization:
     """Test performance optimization for state operations."""
 
-    @pytest.mark.skip(reason="comes with lesson 02_redis")
-    def test_batch_operations(self):
+    def test_batch_operations(self, work, behaviour, rng):
         """Test batch state operations."""
+        put_many, get_many = work.put_many, work.get_many
+        redis = server(services.redis)
+        client, token = redis.client(), f"{rng.getrandbits(40):010x}"
+
+        def states(count, name):
+            return [(f"{token}:{name}:{n}", {"order": n, "lines": [None, rng.random(), "grüße"]}) for n in range(count)]
+
+        with behaviour("states are stored, and come back in order"):
+            for count in (0, 1, 7, 120):
+                items = states(count, f"order {count}")
+                rng.shuffle(items)
+                idea = "One entry for each item, in the order of the items: None where it was stored."
+                expect(put_many(client, items, chunk=50), [None] * count, idea)
+                asked = [key for key, _ in items] + [f"{token}:nobody"]
+                idea = "One entry for each key, in the order of the keys, and None where nothing is stored."
+                expect(list(get_many(client, asked, chunk=50)), [*(state for _, state in items), None], idea)
+            key, state = states(1, "json")[0]
+            put_many(client, [(key, state)])
+            with no_error(expected="JSON", idea="Each state is stored as JSON, under its own key, for others to read."):
+                expect(json.loads(client.get(key)), state, "Each state is stored as JSON, under its own key.")
+
+        with behaviour("a chunk takes one round trip, however much is in it"), counting(redis) as (through, trips):
+            for count, chunk in ((20, 100), (100, 100), (300, 100), (400, 500)):
+                items = states(count, "trips")
+                for what, given in (("put_many", items), ("get_many", [key for key, _ in items])):
+                    through.ping()
+                    before = trips()
+                    list(getattr(work, what)(through, given, chunk=chunk))
+                    came, wanted = trips() - before, -(-count // chunk)
+                    idea = (
+                        f"`{what}` with {count} items and chunk={chunk} has {wanted} chunks, and each is one pipeline. "
+                        "A round trip for each item would cost a hundred times as much. (Counted before the server.)"
+                    )
+                    if came > 2 * wanted + 1:
+                        raise Missed(expected=f"{wanted} round trips", came=f"{came} round trips", idea=idea)
+
+        with behaviour("no more than a chunk is taken from a generator"):
+            taken = []
+
+            def endless(items):
+                for item in items:
+                    taken.append(item)
+                    yield item
+
+            items = states(400, "lazy")
+
+            def watched():
+                for place, item in enumerate(endless(items)):
+                    if place >= 100 and not client.exists(items[place - 100][0]):
+                        idea = (
+                            f"Item {place} is taken, and item {place - 100} is not stored yet, with chunk=50: a list of "
+                            "all items may not fit into memory. Take a chunk, store it, take the next."
+                        )
+                        raise Missed(expected="at most 50 items in memory", came=f"{place} of them", idea=idea)
+                    yield item
+
+            put_many(client, watched(), chunk=50)
+            taken.clear()
+            answers = get_many(client, endless([key for key, _ in items]), chunk=50)
+            idea = "Make `get_many` a generator: it yields what it has before it asks for more."
+            with no_error(expected="an iterator", idea=idea):
+                first = next(answers)
+            expect(first, items[0][1], idea)
+            if len(taken) > 100:
+                raise Missed(expected="50 keys taken for the first answer", came=f"{len(taken)}", idea=idea)
+            expect(list(answers), [state for _, state in items[1:]], "And all the others follow.")
+
+        with behaviour("one bad item is one exception in its place"):
+            items = states(9, "bad")
+            bad = {2: object(), 5: {"deep": {1, 2}}}
+            mixed = [(key, bad.get(place, state)) for place, (key, state) in enumerate(items)]
+            idea = "Items 2 and 5 are no JSON. Their entries are the exceptions, and all others are stored."
+            for chunk in (1, 4, 100):
+                client.delete(*(key for key, _ in items))
+                with no_error(expected="a result for each item", idea=idea):
+                    came = put_many(client, mixed, chunk=chunk)
+                shown = ["an exception" if isinstance(each, Exception) else each for each in came]
+                expect(shown, ["an exception" if place in bad else None for place in range(9)], idea)
+                there = [bool(client.exists(key)) for key, _ in items]
+                expect(there, [place not in bad for place in range(9)], idea)
+            put_many(client, items)
+            client.set(items[3][0], b"\xff{ no json")
+            client.delete(items[6][0], items[7][0])
+            client.rpush(items[6][0], "a list")
+            idea = (
+                "Key 3 has bytes that are no JSON, key 6 has a list where text should be: their entries are exceptions. "
+                "Key 7 has nothing: None. All others are read. Nothing is there is another answer than nobody can read it."
+            )
+            for chunk in (1, 4, 100):
+                with no_error(expected="a result for each key", idea=idea):
+                    came = list(get_many(client, [key for key, _ in items], chunk=chunk))
+                shown = ["an exception" if isinstance(each, Exception) else each for each in came]
+                wanted = [
+                    {3: "an exception", 6: "an exception", 7: None}.get(n, state) for n, (_, state) in enumerate(items)
+                ]
+                expect(shown, wanted, idea)
 
     @pytest.mark.skip(reason="comes with lesson 04_custom_storage")
     def test_caching_strategies(self):

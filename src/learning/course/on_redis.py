@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
+from redis import Redis as Client
 
 from learning import services
 from learning.agent import build_agent
+from learning.bench.proxy import Proxy
 from learning.services.server import Node, S, Server
 
 from .expect import Missed
@@ -58,6 +62,41 @@ def in_time(seconds: float, what: str, idea: str, ask: Callable[[], Result]) -> 
     return results[0]
 
 
+def until(condition: Callable[[], bool], seconds: float, idea: str) -> None:
+    """Wait until something is so.
+
+    Raises:
+        Missed: if it is not so in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Missed(expected="that", came=f"it is not so after {seconds:g} seconds", idea=idea)
+        time.sleep(0.02)
+
+
+@contextmanager
+def own_server(kind: Callable[[], S]) -> Iterator[S]:
+    """A server for one test alone, which may break it."""
+    try:
+        made = kind()
+    except services.ServiceError as error:
+        pytest.skip(f"there is no server to judge with: {error}")
+    with made:
+        yield made
+
+
+@contextmanager
+def counting(redis: services.Redis) -> Iterator[tuple[Any, Callable[[], int]]]:
+    """A client of a Redis, and how many round trips it has made, counted by a proxy before the server."""
+    url = urlsplit(redis.url)
+    with Proxy([(url.hostname, url.port)]) as proxy:
+        host, port = proxy.addresses[0]
+        place = f"{url.netloc.rpartition('@')[0]}@{host}:{port}"
+        with Client.from_url(urlunsplit(url._replace(netloc=place))) as client:
+            yield client, lambda: proxy.trips
+
+
 # --- clusters ---------------------------------------------------------------------------------------------------------
 
 
@@ -96,12 +135,12 @@ class Acknowledged(BaseCheckpointSaver):
     def __init__(self, inner: BaseCheckpointSaver):
         super().__init__(serde=inner.serde)
         self.inner = inner
-        self.checkpoints: dict[tuple[str, str, str], str] = {}
+        self.checkpoints: dict[tuple[str, str, str], bytes] = {}
         self.writes: dict[tuple[str, str, str], Counter[tuple[str, str]]] = {}
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         """As the learner's, and note it."""
-        values = repr(checkpoint["channel_values"])
+        values = _as_bytes(checkpoint)
         stored = self.inner.put(config, checkpoint, metadata, new_versions)
         self.checkpoints[_names(stored)] = values
         return stored
@@ -129,7 +168,7 @@ class Acknowledged(BaseCheckpointSaver):
         """
         for names, values in self.checkpoints.items():
             found = saver.get_tuple(thread(*names))
-            if found is None or repr(found.checkpoint["channel_values"]) != values:
+            if found is None or _as_bytes(found.checkpoint) != values:
                 came = "nothing" if found is None else shorten(found.checkpoint["channel_values"])
                 idea = (
                     f"{what_happened} This checkpoint had been acknowledged: `put` had returned. It may return only "
@@ -194,6 +233,10 @@ class Talk:
 def _names(config: Any) -> tuple[str, str, str]:
     named = config["configurable"]
     return named["thread_id"], named.get("checkpoint_ns", ""), named["checkpoint_id"]
+
+
+def _as_bytes(checkpoint: Any) -> bytes:
+    return JsonPlusSerializer().dumps_typed(checkpoint["channel_values"])[1]
 
 
 def commands(redis: Server, *names: str) -> int:
