@@ -49,6 +49,15 @@ def test_code_that_takes_its_process_away_is_told_what_it_did(tmp_path: Path, bo
     assert [each.name for each in verdict.behaviours] == judge.behaviours(MONITORING)
 
 
+def test_answers_run_in_the_environment_that_their_notebook_has_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    judge.warm_up()
+    monkeypatch.setenv("REDIS_URL", "redis://kept/0")
+
+    verdict = judge.judge(MONITORING, answer(tmp_path, "raise ValueError(os.environ['REDIS_URL'])"))
+
+    assert "redis://kept/0" in verdict.behaviours[0].came
+
+
 def test_code_that_holds_off_every_alarm_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(judge, "TASK_SECONDS", 2)
 

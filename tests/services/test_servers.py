@@ -117,6 +117,23 @@ def test_a_replica_takes_over_from_a_killed_master_in_time(cluster):
     assert cluster.master_of("order") is not master
 
 
+def test_what_a_replica_does_not_hear_is_lost_with_its_master(cluster):
+    master = cluster.master_of("order")
+    (replica,) = cluster.replicas_of(master)
+    connection = cluster.node_client(master, single_connection_client=True)
+    connection.set("order", "before")
+    assert connection.wait(1, 5000) == 1
+    cluster.cut_off(replica)
+    connection.set("order", "after")
+    assert connection.wait(1, 50) == 0
+    master.kill()
+    replica.resume()
+    cluster.wait_until_ready()
+    assert cluster.master_of("order") is replica
+    with cluster.client() as client:
+        assert client.get("order") == b"before"
+
+
 def test_a_cluster_heals_from_the_end_of_all_its_nodes(cluster):
     with cluster.client() as client:
         client.set("order", "1001")
