@@ -66,7 +66,7 @@ class Servers:
     def perform(self, step: Call | float) -> Any:
         """The answers to a call, of which some may be errors; or wait for so many seconds.
 
-        A pipeline of redis-py's would do the same, and take twice the time on our side.
+        A pipeline of redis-py's would do the same, with more work on our side.
         """
         if not isinstance(step, Call):
             return time.sleep(step)
