@@ -57,6 +57,7 @@ def build(
 def grade(
     submissions: Annotated[Path, typer.Argument(help="A folder with one folder for each learner.")],
     out: Annotated[Path, typer.Option(help="Where the gradebook and the marked notebooks go.")],
+    lesson: Annotated[list[int] | None, typer.Option(help="One lesson; may be given again. All, if none.")] = None,
 ) -> None:
     """Grade a class: marked notebooks and gradebook.csv."""
     from rich.console import Console
@@ -67,7 +68,9 @@ def grade(
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("grading", total=None)
         try:
-            gradebook = grade(submissions, out, lambda learner, of: bar.update(task, advance=1, total=of))
+            gradebook = grade(
+                submissions, out, lambda learner, of: bar.update(task, advance=1, total=of), lessons=lesson or ()
+            )
         except GradingError as error:
             typer.echo(error, err=True)
             raise typer.Exit(2) from None

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -16,7 +17,12 @@ import pytest
 
 from learning.course.starters import has_tag, starter_source
 from learning.course.tasks import ROOT, TASKS
-from learning.grading.batch import GradingError, grade
+from learning.grading import batch
+from learning.grading.batch import GradingError
+
+grade = partial(batch.grade, lessons=[1])
+"""Lesson 1 is enough to see how a class is graded, and needs no server."""
+
 
 LESSON = "01_memory.ipynb"
 TASK_NAMES = [task.name for task in TASKS.values() if task.lesson == 1]
@@ -339,6 +345,25 @@ def test_where_and_from_what_grading_is_called_changes_no_mark(tmp_path: Path):
 
     assert done.returncode == 0, done.stderr
     assert rows(tmp_path / "grades" / "gradebook.csv")["ana"]["total"] == "40.0"
+
+
+def test_only_the_lessons_that_are_asked_for_are_graded(tmp_path: Path):
+    ana = tmp_path / "class" / "ana"
+    ana.mkdir(parents=True)
+    for name in (LESSON, "02_redis.ipynb"):
+        shutil.copy(ROOT / "notebooks" / name, ana)
+    command = [sys.executable, "-m", "learning.cli", "grade", tmp_path / "class", "--out", tmp_path / "grades"]
+
+    subprocess.run([*command, "--lesson", "1"], check=True, capture_output=True)
+    row = rows(tmp_path / "grades" / "gradebook.csv")["ana"]
+    assert (row["out of"], row["remarks"]) == ("40", "")
+    assert [path.name for path in (tmp_path / "grades" / "ana").iterdir()] == [LESSON]
+
+    subprocess.run(command, check=True, capture_output=True)
+    assert rows(tmp_path / "grades" / "gradebook.csv")["ana"]["out of"] == "90"
+
+    refused = subprocess.run([*command, "--lesson", "9"], capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr.strip()) == (2, "There is no lesson 9 to grade: there are 1, 2.")
 
 
 def test_a_script_without_a_main_guard_may_grade(tmp_path: Path):

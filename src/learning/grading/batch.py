@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,24 +36,37 @@ class Graded:
     remarks: list[str] = field(default_factory=list)
 
 
-def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] = lambda learner, of: None) -> Path:
+def grade(
+    submissions: Path,
+    out: Path,
+    on_progress: Callable[[str, int], None] = lambda learner, of: None,
+    *,
+    lessons: Collection[int] = (),
+) -> Path:
     """Grade each learner's notebooks, write them with their marks below `out`, and return the gradebook's path.
 
     Args:
         submissions: has one folder for each learner, named after them; the notebooks lie in it at any depth.
         out: gets `gradebook.csv`, and for each learner a folder with the marked notebooks.
         on_progress: called with each learner who is done, and the number of learners.
+        lessons: which lessons to grade, if not all that there are. The notebooks of others are left out.
 
     Raises:
-        GradingError: if there are no submissions, or the grades cannot be written, or would be among the submissions,
-            or the graded tests cannot run. A broken submission is no error: it is told in the gradebook.
+        GradingError: if there are no submissions or no such lessons, or the grades cannot be written, or would be among
+            the submissions, or the graded tests cannot run. A broken submission is no error: it is told in the
+            gradebook.
     """
     folders, loose = _learners(submissions)
     if out.resolve().is_relative_to(submissions.resolve()):
         raise GradingError(f"{out} is inside {submissions}: choose a folder for the grades that is not among them.")
 
+    there = [lesson for lesson in LESSONS if graded_tasks(lesson)]
+    if missing := sorted(set(lessons) - set(there)):
+        raise GradingError(f"There is no lesson {missing[0]} to grade: there are {', '.join(map(str, there))}.")
+    wanted = [lesson for lesson in there if not lessons or lesson in lessons]
+
     def one(folder: Path) -> Graded:
-        graded = _grade_learner(folder, out / folder.name)
+        graded = _grade_learner(folder, out / folder.name, wanted)
         on_progress(folder.name, len(folders))
         return graded
 
@@ -65,7 +78,7 @@ def grade(submissions: Path, out: Path, on_progress: Callable[[str, int], None] 
         graded = [*pool.map(one, folders), *(Graded(name, remarks=[LOOSE]) for name in loose)]
         with _written_to(out):
             with draft:
-                _write_gradebook(draft, graded)
+                _write_gradebook(draft, graded, wanted)
             os.replace(draft.name, out / "gradebook.csv")
         return out / "gradebook.csv"
     except JudgeError as error:
@@ -99,7 +112,7 @@ def _learners(submissions: Path) -> tuple[list[Path], list[str]]:
     return folders, [path.name for path in inside if path.is_file() and path.suffix.lower() in (".ipynb", ".zip")]
 
 
-def _grade_learner(folder: Path, out: Path) -> Graded:
+def _grade_learner(folder: Path, out: Path, wanted: Collection[int]) -> Graded:
     lessons: dict[int, Marks] = {}
     files, remarks = _files(folder)
     notebooks = [path for path in files if path.suffix.lower() == ".ipynb"]
@@ -113,13 +126,13 @@ def _grade_learner(folder: Path, out: Path) -> Graded:
             remarks.append(f"{name}: cannot tell which lesson it is")
         elif lesson in lessons:
             remarks.append(f"{name}: another notebook of lesson {lesson} was graded in its place")
-        elif graded_tasks(lesson):
+        elif lesson in wanted:
             lessons[lesson] = mark(notebook, lesson)
             _write_marked(notebook, lessons[lesson], out / f"{LESSONS[lesson][0]}.ipynb")
             remarks += [f"{name}: {remark}" for remark in lessons[lesson].remarks]
     others = ", ".join(str(path.relative_to(folder)) for path in files)
     missing = "missing" if notebooks or not others else f"missing; there is only {others}"
-    remarks += [f"{LESSONS[lesson][0]}.ipynb: {missing}" for lesson in _graded_lessons() if lesson not in lessons]
+    remarks += [f"{LESSONS[lesson][0]}.ipynb: {missing}" for lesson in wanted if lesson not in lessons]
     return Graded(folder.name, lessons, remarks)
 
 
@@ -155,8 +168,8 @@ def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:
         target.write_bytes(content)
 
 
-def _write_gradebook(file: TextIO, graded: list[Graded]) -> None:
-    tasks = [task.name for lesson in _graded_lessons() for task in graded_tasks(lesson)]
+def _write_gradebook(file: TextIO, graded: list[Graded], lessons: Collection[int]) -> None:
+    tasks = [task.name for lesson in lessons for task in graded_tasks(lesson)]
     out_of = POINTS * len(tasks)
     table = csv.writer(file)
     table.writerow(["learner", *tasks, "total", "out of", "percent", "remarks"])
@@ -165,10 +178,6 @@ def _write_gradebook(file: TextIO, graded: list[Graded]) -> None:
         earned = [points(verdicts[task]) if task in verdicts else 0.0 for task in tasks]
         row = [round(sum(earned), 2), out_of, round(100 * sum(earned) / out_of, 1), "; ".join(each.remarks)]
         table.writerow([_as_cell(each.learner), *earned, *row[:3], _as_cell(row[3])])
-
-
-def _graded_lessons() -> list[int]:
-    return [lesson for lesson in LESSONS if graded_tasks(lesson)]
 
 
 def _as_cell(text: str) -> str:
