@@ -624,7 +624,10 @@ class TestRedisStorage:
                     sorted(found.pending_writes or []), writes, f"{idea} What tasks wrote: (task id, channel, value)."
                 )
             found = saver().get_tuple(first)
-            idea = "An older checkpoint, read by its id. It was the first, so it has no parent, and no task wrote after it."
+            idea = (
+                "An older checkpoint, read by its id. It was the first, so it has no parent, and no task wrote after "
+                "it."
+            )
             expect(found and found.checkpoint["channel_values"], {"step": 1}, idea)
             expect((found.parent_config, found.pending_writes or []), (None, []), idea)
             idea = "There is no checkpoint with this id: None, and not another one."
@@ -675,9 +678,9 @@ class TestRedisStorage:
                 used[name] = {key_slot(key) for key in new}
                 example = ", ".join(sorted(key.decode(errors="replace") for key in new)[:4])
                 idea = (
-                    f"The thread {name + token!r} has these keys: {example}. The tag, from the first {{ to the first }} "
-                    "after it, has to be the same in all of them, and not empty: made of the thread id alone, without "
-                    "braces of its own."
+                    f"The thread {name + token!r} has these keys: {example}. The tag, from the first {{ to the first "
+                    "} after it, has to be the same in all of them, and not empty: made of the thread id alone, "
+                    "without braces of its own."
                 )
                 expect(len(used[name]), 1, f"How many slots? {idea}")
             idea = (
@@ -719,7 +722,10 @@ class TestRedisStorage:
                 replica.resume()
                 cluster.wait_until_ready()
                 found = saver().get_tuple(lost_config)
-                idea = "`put` had returned. Then the master was killed, and its replica, which had been cut off, took over."
+                idea = (
+                    "`put` had returned. Then the master was killed, and its replica, which had been cut off, took "
+                    "over."
+                )
                 expect(found and found.checkpoint["channel_values"], {"step": 3}, idea)
             cluster.heal()
             idea = "The replica is back, so `put` works again, and what it stores is there."
@@ -977,7 +983,10 @@ class TestRedisStorage:
         with behaviour("a session that nobody touches is gone, with its state"):
             ttl = 0.4
             alive = self.touched_for(1.2, manager(ttl=ttl, max_per_user=1), ana, client)
-            idea = f"It was touched again and again within its ttl of {ttl} seconds, so it is alive after three times that."
+            idea = (
+                f"It was touched again and again within its ttl of {ttl} seconds, so it is alive after three times "
+                "that."
+            )
             expect(alive, True, idea)
             one = manager(ttl=ttl, max_per_user=1).create(ben)
             store(one, ben)
@@ -1086,7 +1095,9 @@ class TestRedisStorage:
                     idea = {
                         "stop": "The replica was stopped. A second copy of what is stored does not exist now.",
                         "kill": "The replica was killed. A second copy of what is stored does not exist now.",
-                        "pause": "The replica is frozen: still in the list of INFO, and it confirms nothing. `WAIT` tells.",
+                        "pause": (
+                            "The replica is frozen: still in the list of INFO, and it confirms nothing. `WAIT` tells."
+                        ),
                     }[fault]
                     try:
                         expect(health(f"replica: {fault}", idea), ("degraded", ["replicas missing"]), idea)
@@ -1113,7 +1124,10 @@ class TestRedisStorage:
                 finally:
                     pair.heal()
                 as_replica = pair.node_client(replica)
-                idea = "This server is a replica, and takes no writes: a client that still thinks it is the master finds out."
+                idea = (
+                    "This server is a replica, and takes no writes: a client that still thinks it is the master finds "
+                    "out."
+                )
                 came = in_time(5, "check_health on a replica", idea, lambda: check_health(as_replica))
                 expect((came["status"], list(came["reasons"])), ("degraded", ["writes refused"]), idea)
 
@@ -1252,8 +1266,8 @@ class TestPerformanceOptimization:
                 for place, item in enumerate(endless(items)):
                     if place >= 100 and not client.exists(items[place - 100][0]):
                         idea = (
-                            f"Item {place} is taken, and item {place - 100} is not stored yet, with chunk=50: a list of "
-                            "all items may not fit into memory. Take a chunk, store it, take the next."
+                            f"Item {place} is taken, and item {place - 100} is not stored yet, with chunk=50: a list "
+                            "of all items may not fit into memory. Take a chunk, store it, take the next."
                         )
                         raise Missed(expected="at most 50 items in memory", came=f"{place} of them", idea=idea)
                     yield item
@@ -1287,8 +1301,9 @@ class TestPerformanceOptimization:
             client.delete(items[6][0], items[7][0])
             client.rpush(items[6][0], "a list")
             idea = (
-                "Key 3 has bytes that are no JSON, key 6 has a list where text should be: their entries are exceptions. "
-                "Key 7 has nothing: None. All others are read. Nothing is there is another answer than nobody can read it."
+                "Key 3 has bytes that are no JSON, key 6 has a list where text should be: their entries are "
+                "exceptions. Key 7 has nothing: None. All others are read. Nothing is there is another answer than "
+                "nobody can read it."
             )
             for chunk in (1, 4, 100):
                 with no_error(expected="a result for each key", idea=idea):
