@@ -6,10 +6,28 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from learning import services
 from learning.course.judge import judge
 from learning.course.tasks import ROOT, TASKS
 
 from .bank import RIGHT, WRONG, Right, Wrong
+from .bank_redis import RIGHT_REDIS, WRONG_REDIS
+
+
+@pytest.fixture(scope="module")
+def redis_servers():
+    """One Redis and one cluster for all answers of lesson 2: what is judged finds them in the environment."""
+    with services.redis() as redis, services.redis_cluster() as cluster, pytest.MonkeyPatch.context() as environment:
+        for name, value in (redis.environment | cluster.environment).items():
+            environment.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest, answer: Wrong | Right):
+    """What the answer is judged on: nothing for lesson 1."""
+    if TASKS[answer.task].lesson == 2:
+        request.getfixturevalue("redis_servers")
 
 
 def with_answer(folder: Path, task: str, change) -> Path:
@@ -23,34 +41,36 @@ def with_answer(folder: Path, task: str, change) -> Path:
     return notebook
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: f"{wrong.task}: {wrong.mistake}")
-def test_a_wrong_answer_loses_its_mark_and_learns_why(tmp_path: Path, wrong: Wrong):
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("answer", WRONG + WRONG_REDIS, ids=lambda wrong: f"{wrong.task}: {wrong.mistake}")
+def test_a_wrong_answer_loses_its_mark_and_learns_why(tmp_path: Path, answer: Wrong):
     def patched(source: str) -> str:
-        for old, new in wrong.patch.items():
+        for old, new in answer.patch.items():
             assert source.count(old) == 1, f"the worked answer has changed: {old!r} is there {source.count(old)} times"
             source = source.replace(old, new)
         return source
 
-    verdict = judge(TASKS[wrong.task], with_answer(tmp_path, wrong.task, patched))
+    verdict = judge(TASKS[answer.task], with_answer(tmp_path, answer.task, patched))
 
     assert verdict.outcome == "failed"
     lost = [each for each in verdict.behaviours if each.outcome == "failed"]
-    for beginning in wrong.loses:
+    for beginning in answer.loses:
         assert any(each.name.startswith(beginning) for each in lost), f"{beginning!r} should be lost, not only {lost}"
     told = json.dumps([[each.expected, each.came, each.idea] for each in lost], ensure_ascii=False)
-    for words in wrong.says:
+    for words in answer.says:
         assert words in told
 
 
-@pytest.mark.parametrize("right", RIGHT, ids=lambda right: f"{right.task}: {right.how}")
-def test_a_right_answer_written_differently_keeps_all_marks(tmp_path: Path, right: Right):
-    verdict = judge(TASKS[right.task], with_answer(tmp_path, right.task, lambda _: right.source))
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("answer", RIGHT + RIGHT_REDIS, ids=lambda right: f"{right.task}: {right.how}")
+def test_a_right_answer_written_differently_keeps_all_marks(tmp_path: Path, answer: Right):
+    verdict = judge(TASKS[answer.task], with_answer(tmp_path, answer.task, lambda _: answer.source))
 
     assert [each for each in verdict.behaviours if each.outcome != "passed"] == []
     assert verdict.outcome == "passed", verdict.reason
 
 
 def test_each_task_that_is_judged_has_three_wrong_answers_and_two_right_ones():
-    for task in {wrong.task for wrong in WRONG}:
-        assert sum(wrong.task == task for wrong in WRONG) >= 3
-        assert sum(right.task == task for right in RIGHT) >= 2
+    for task in {wrong.task for wrong in WRONG + WRONG_REDIS}:
+        assert sum(wrong.task == task for wrong in WRONG + WRONG_REDIS) >= 3
+        assert sum(right.task == task for right in RIGHT + RIGHT_REDIS) >= 2

@@ -1,6 +1,6 @@
 """Classes that a shop's state may hold, for the graded tests of serializers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from enum import Enum, IntEnum
 from typing import Any, ClassVar
 
@@ -61,6 +61,10 @@ class Elsewhere:
         """Not the Order above."""
 
         number: int
+
+
+Namesake = make_dataclass("Order", [("number", int)], namespace={"__module__": "another.shop"})
+"""A class that is called as the Order above, in another module."""
 
 
 class Trap:

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from queue import Queue
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,17 +17,26 @@ import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
+from redis import BlockingConnectionPool
 from redis import Redis as Client
 
 from learning import services
 from learning.agent import build_agent
 from learning.bench.proxy import Proxy
-from learning.services.server import Node, S, Server
+from learning.services.server import Node, S, Server, wait_for
 
 from .expect import Missed
 from .scenarios import shorten, thread
 
 Result = TypeVar("Result")
+
+ANOTHER_CONNECTION_EACH_TIME = {"connection_pool_class": BlockingConnectionPool, "queue_class": Queue}
+"""Options of a client whose pool gives the connection used longest ago, as a busy one may, and not the last."""
+
+AGAIN = (
+    "In a failover the master of a key changes: ask the cluster again who has the slot, and send the same commands "
+    "again, until `seconds` have passed."
+)
 
 
 def server(kind: Callable[[], S]) -> S:
@@ -62,8 +72,8 @@ def in_time(seconds: float, what: str, idea: str, ask: Callable[[], Result]) -> 
     return results[0]
 
 
-def until(condition: Callable[[], bool], seconds: float, idea: str) -> None:
-    """Wait until something is so.
+def until(condition: Callable[[], bool], seconds: float, idea: str, expected: str) -> None:
+    """Wait until something is so; `expected` says what.
 
     Raises:
         Missed: if it is not so in time.
@@ -71,7 +81,7 @@ def until(condition: Callable[[], bool], seconds: float, idea: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise Missed(expected="that", came=f"it is not so after {seconds:g} seconds", idea=idea)
+            raise Missed(expected=expected, came=f"it is not so after {seconds:g} seconds more", idea=idea)
         time.sleep(0.02)
 
 
@@ -127,6 +137,12 @@ def owner(cluster: services.RedisCluster, keys: set[bytes]) -> tuple[Node, Node]
     """The master that has some keys of one slot, and its replica."""
     master = cluster.master_of(next(iter(keys)).decode(errors="surrogateescape"))
     return master, cluster.replicas_of(master)[0]
+
+
+def taken_over(cluster: services.RedisCluster, replica: Node) -> None:
+    """Wait until a replica, whose master was killed, has become the master."""
+    wait_for(lambda: replica in cluster.masters, "the replica takes over", show=cluster.nodes)
+    cluster.wait_until_ready()
 
 
 class Acknowledged(BaseCheckpointSaver):
@@ -213,12 +229,19 @@ class Talk:
         while self._acknowledged(customer) < wanted:
             if time.monotonic() > deadline:
                 came = f"{type(self.errors[-1]).__name__}: {self.errors[-1]}" if self.errors else "it still waits"
-                idea = (
-                    f"{what} In a failover the master of a key changes: ask the cluster again who has the slot, and "
-                    "send the same commands again, until `seconds` have passed."
-                )
-                raise Missed(expected="an agent whose saver goes on", came=came, idea=idea)
+                raise Missed(expected="an agent whose saver goes on", came=came, idea=f"{what} {AGAIN}")
             time.sleep(0.02)
+
+    def without_errors(self, what: str) -> None:
+        """See that no agent has got an error: a failover takes a second or two, and a saver has longer.
+
+        Raises:
+            Missed: if one has.
+        """
+        if self.errors:
+            came = f"{len(self.errors)} errors; the first is {type(self.errors[0]).__name__}: {self.errors[0]}"
+            idea = f"{what} {AGAIN} That took less than the saver's 8 seconds, so no agent should hear of it."
+            raise Missed(expected="no error for any agent", came=came, idea=idea)
 
     def _acknowledged(self, customer: str) -> int:
         return sum(names[0] == customer for names in list(self._saver.checkpoints))
