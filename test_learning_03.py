@@ -35,9 +35,9 @@ from learning.agent import ORDERS, build_agent
 from learning.course.expect import Missed, expect, no_error, refused
 from learning.course.goods import Address, Customer, Elsewhere, Namesake, Order, OrderHistory, Size, Status, Trap
 from learning.course.on_redis import (
-    ANOTHER_CONNECTION_EACH_TIME,
     Acknowledged,
     Talk,
+    another_connection_each_time,
     commands,
     counting,
     difference,
@@ -601,8 +601,8 @@ class TestRedisStorage:
         cluster = server(services.redis_cluster)
         token = f"{rng.getrandbits(40):010x}"
 
-        def saver(seconds=2, **options):
-            return ClusterSaver(cluster.client(socket_timeout=1, **options), seconds=seconds)
+        def saver(seconds=2):
+            return ClusterSaver(cluster.client(socket_timeout=1), seconds=seconds)
 
         with behaviour("a checkpoint comes back with its metadata, its parent and what tasks wrote"):
             writer, ana = saver(), f"{token} ana"
@@ -649,8 +649,8 @@ class TestRedisStorage:
             found = writer.get_tuple(thread(dan))
             idea = (
                 "The same checkpoint, and the same writes of a task, were stored three times, as after errors. "
-                "Commands that are sent again have to be idempotent, the same after three times as after one: `HSET` and "
-                "`HSETNX` are, and not `RPUSH`."
+                "Commands that are sent again have to be idempotent, the same after three times as after one: `HSET` "
+                "and `HSETNX` are, and not `RPUSH`."
             )
             expect(found and found.checkpoint["channel_values"], {"step": 1}, idea)
             writes = [("task-1", "messages", "hello"), ("task-1", "step", 3)]
@@ -695,7 +695,8 @@ class TestRedisStorage:
                 writer = saver()
                 idea = (
                     "A MovedError says that a key is in another slot than the first key of its commands. The tag, from "
-                    "the first { to the first } after it, has to be the same in all keys of a thread."
+                    "the first { to the first } after it, has to be the same in all keys of a thread, and not empty: "
+                    "made of the thread id alone, without braces of its own."
                 )
                 with no_error(expected="one server that has all keys of a thread", idea=idea):
                     for namespace in ("", "refund:1"):
@@ -737,14 +738,16 @@ class TestRedisStorage:
                 "gone. `WAIT`, on the connection of the write itself, says how many replicas have it. Where that is "
                 "less than `replicas`, `put` must not return: it raises when `seconds` have passed."
             )
+            writer = saver(seconds=0.5)
 
             def refuse():
                 with refused(Exception, what="`put` with a frozen replica", idea=idea):
-                    saver(seconds=0.5, **ANOTHER_CONNECTION_EACH_TIME).put(config, *a_checkpoint({"step": 2}))
+                    writer.put(config, *a_checkpoint({"step": 2}))
 
             replica.pause()
             try:
-                in_time(5, "`put` with a frozen replica and seconds=0.5", idea, refuse)
+                with another_connection_each_time():
+                    in_time(5, "`put` with a frozen replica and seconds=0.5", idea, refuse)
             finally:
                 cluster.heal()
             lost = a_checkpoint({"step": 3})
@@ -1375,9 +1378,9 @@ class TestPerformanceOptimization:
             client.delete(items[6][0], items[7][0])
             client.rpush(items[6][0], "a list")
             idea = (
-                "Keys 1 and 3 have bytes that are no JSON (key 1 has none), key 6 has a list where text should be: their "
-                "entries are exceptions. Key 7 has nothing: None. All others are read. Nothing is there is another answer "
-                "than nobody can read it."
+                "Keys 1 and 3 have bytes that are no JSON (key 1 has none), key 6 has a list where text should be: "
+                "their entries are exceptions. Key 7 has nothing: None. All others are read. Nothing is there is "
+                "another answer than nobody can read it."
             )
             for chunk in (1, 4, 100):
                 with no_error(expected="a result for each key", idea=idea):

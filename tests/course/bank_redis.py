@@ -630,8 +630,8 @@ WRONG_REDIS = [
         "redis_session_management",
         "one index for all users",
         {"return f\"sessions:{{{quote(user, safe='')}}}\"": 'return "sessions"'},
-        ("fifty requests", "one user cannot reach"),
-        ("The limit is for each user", "It is not his"),
+        ("fifty requests",),
+        ("The limit is for each user",),
     ),
     Wrong(
         "redis_session_management",

@@ -8,8 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from queue import Queue
 from typing import Any, TypeVar
+from unittest.mock import patch
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy
@@ -17,7 +17,7 @@ import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
-from redis import BlockingConnectionPool
+from redis import ConnectionPool
 from redis import Redis as Client
 
 from learning import services
@@ -29,9 +29,6 @@ from .expect import Missed
 from .scenarios import shorten, thread
 
 Result = TypeVar("Result")
-
-ANOTHER_CONNECTION_EACH_TIME = {"connection_pool_class": BlockingConnectionPool, "queue_class": Queue}
-"""Options of a client whose pool gives the connection used longest ago, as a busy one may, and not the last."""
 
 AGAIN = (
     "In a failover the master of a key changes: ask the cluster again who has the slot, and send the same commands "
@@ -94,6 +91,20 @@ def own_server(kind: Callable[[], S]) -> Iterator[S]:
         pytest.skip(f"there is no server to judge with: {error}")
     with made:
         yield made
+
+
+@contextmanager
+def another_connection_each_time() -> Iterator[None]:
+    """Have each pool give another connection than the time before, as one may that many threads take from."""
+    take = ConnectionPool.get_connection
+
+    def take_another(pool: ConnectionPool, *args: Any, **options: Any) -> Any:
+        first, second = take(pool, *args, **options), take(pool, *args, **options)
+        pool.release(first)
+        return second
+
+    with patch.object(ConnectionPool, "get_connection", take_another):
+        yield
 
 
 @contextmanager
