@@ -787,7 +787,7 @@ WRONG_REDIS = [
             "        probe = probe.client()  #": "        check_health.__dict__.setdefault('all', []).append(probe := probe.client())  #",
         },
         ("nothing of the check stays",),
-        ("did not close it",),
+        ("did not close them",),
     ),
     # --- batch_operations ---
     Wrong(
