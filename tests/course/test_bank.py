@@ -1,6 +1,7 @@
 """The graded tests are tested: worked and other right answers keep all marks, wrong ones lose theirs and learn why."""
 
 import json
+import os
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,22 @@ from learning.course.tasks import ROOT, TASKS
 
 from .bank import RIGHT, WRONG, Right, Wrong
 from .bank_redis import RIGHT_REDIS, WRONG_REDIS
+
+ALL_ANSWERS = "LEARNING_ALL_ANSWERS"
+"""With this environment variable set, all wrong answers are judged: which takes ten minutes."""
+
+FEW = 6
+"""About how many are judged else, of the tasks whose test breaks servers."""
+
+
+def chosen(answers: list[Wrong]) -> list[Wrong]:
+    """The wrong answers to judge."""
+    found = list(answers)
+    for task in () if ALL_ANSWERS in os.environ else ("redis_cluster", "redis_monitoring"):
+        of_task = [answer for answer in answers if answer.task == task]
+        kept = of_task[:: -(-len(of_task) // FEW)]
+        found = [answer for answer in found if answer.task != task or answer in kept]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +59,7 @@ def with_answer(folder: Path, task: str, change) -> Path:
 
 
 @pytest.mark.usefixtures("servers")
-@pytest.mark.parametrize("answer", WRONG + WRONG_REDIS, ids=lambda wrong: f"{wrong.task}: {wrong.mistake}")
+@pytest.mark.parametrize("answer", chosen(WRONG + WRONG_REDIS), ids=lambda wrong: f"{wrong.task}: {wrong.mistake}")
 def test_a_wrong_answer_loses_its_mark_and_learns_why(tmp_path: Path, answer: Wrong):
     def patched(source: str) -> str:
         for old, new in answer.patch.items():

@@ -48,8 +48,8 @@ def lesson(folder: Path, *, solved: tuple[str, ...] = (), changed: dict[str, str
 
 
 def test_worked_solutions_pass_and_untouched_starters_are_not_attempted(tmp_path: Path):
-    solved = run_pytest("--work", ROOT / "solutions")
-    untouched = run_pytest("--work", lesson(tmp_path), "-rs")
+    solved = run_pytest("--work", lesson(tmp_path / "solved", solved=tuple(TASKS)))
+    untouched = run_pytest("--work", lesson(tmp_path / "untouched"), "-rs")
 
     assert "4 passed, 20 skipped" in solved
     assert "24 skipped" in untouched

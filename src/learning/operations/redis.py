@@ -73,11 +73,11 @@ class RedisMetrics(Collector):
             for name, (title, text) in COUNTERS.items()
         }
         for address, (settings, _) in _masters(self._client).items():
-            with _probe(settings, self._seconds) as probe:
-                try:
+            try:
+                with _probe(settings, self._seconds) as probe:
                     about = probe.info("default")
-                except redis.RedisError:
-                    about = {}
+            except redis.RedisError:
+                about = {}
             up.add_metric([address], float(bool(about)))
             for name, family in families.items():
                 if name in about:
@@ -103,23 +103,23 @@ def _masters(client: redis.Redis | RedisCluster) -> dict[str, tuple[dict[str, An
 
 def _probed(settings: dict[str, Any], key: str, replicas: int, seconds: float) -> str:
     """What is wrong with a master; empty if nothing is."""
-    with _probe(settings, seconds) as probe:
-        try:
-            connection = probe.client()
-            connection.set(key, "check", px=10_000)
-            confirmed = connection.wait(replicas, int(1000 * seconds)) if replicas else 0
-        except (redis.ConnectionError, redis.TimeoutError):
-            return NO_ANSWER
-        except redis.ResponseError:
-            return REFUSED
+    try:
+        with _probe(settings, seconds) as probe:
+            probe.set(key, "check", px=10_000)
+            confirmed = probe.wait(replicas, int(1000 * seconds)) if replicas else 0
+    except (redis.ConnectionError, redis.TimeoutError):
+        return NO_ANSWER
+    except redis.ResponseError:
+        return REFUSED
     return MISSING if confirmed < replicas else ""
 
 
 def _probe(settings: dict[str, Any], seconds: float) -> redis.Redis:
-    """A client that does not wait for long, and asks once."""
+    """A client with one connection, made now, that does not wait for long and asks once."""
     return redis.Redis(
         **{name: settings.get(name) for name in ("host", "port", "username", "password")},
         socket_timeout=1.5 * seconds,
         socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 0),
+        single_connection_client=True,
     )
