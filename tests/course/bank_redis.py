@@ -663,8 +663,9 @@ WRONG_REDIS = [
         "redis_monitoring",
         "PING only",
         {
-            '        probe.set("health", "check", px=10_000)\n        confirmed = probe.wait(replicas, int(1000 * seconds)) if replicas else 0\n': (
-                "        probe.ping()\n        confirmed = replicas\n"
+            '            probe.set("health", "check", px=10_000)\n'
+            "            confirmed = probe.wait(replicas, int(1000 * seconds)) if replicas else 0\n": (
+                "            probe.ping()\n            confirmed = replicas\n"
             )
         },
         ("a replica that is gone", "a server that takes no writes"),
@@ -673,28 +674,21 @@ WRONG_REDIS = [
     Wrong(
         "redis_monitoring",
         "no deadline",
-        {
-            "    probe = redis.Redis(\n": "    import redis as it\n\n    probe = it.Redis(\n",
-            "        socket_timeout=1.5 * seconds,\n        socket_connect_timeout=seconds,\n        retry=Retry(NoBackoff(), 0),\n": (
-                "        socket_timeout=None,\n"
-            ),
-        },
+        {'"socket_timeout": 1.5 * seconds, "socket_connect_timeout": seconds, ': ""},
         ("a server that does not answer",),
         ("Set deadlines of your own",),
     ),
     Wrong(
         "redis_monitoring",
         "the client that was given, as it is",
-        {
-            "        probe = probe.client()  # with one connection, the same for all that follows\n": "        probe = client\n"
-        },
+        {"with redis.Redis(**settings, single_connection_client=True) as probe:": "with client as probe:"},
         ("a server that does not answer",),
         ("Set deadlines of your own",),
     ),
     Wrong(
         "redis_monitoring",
         "tries again and again",
-        {"        retry=Retry(NoBackoff(), 0),\n": ""},
+        {', "retry": Retry(NoBackoff(), 0)}': "}"},
         ("a server that does not answer",),
         ("do not try again",),
     ),
@@ -713,7 +707,7 @@ WRONG_REDIS = [
         {
             "confirmed = probe.wait(replicas, int(1000 * seconds)) if replicas else 0": (
                 'about = probe.info("replication")\n'
-                "        confirmed = sum(about.get(f'slave{n}', {}).get('state') == 'online' for n in range(replicas))"
+                "            confirmed = sum(about.get(f'slave{n}', {}).get('state') == 'online' for n in range(replicas))"
             )
         },
         ("a replica that is gone",),
@@ -722,7 +716,7 @@ WRONG_REDIS = [
     Wrong(
         "redis_monitoring",
         "WAIT without a write before it",
-        {'        probe.set("health", "check", px=10_000)\n': ""},
+        {'            probe.set("health", "check", px=10_000)\n': ""},
         ("a replica that is gone", "a server that takes no writes"),
         ("So try a write",),
     ),
@@ -783,8 +777,11 @@ WRONG_REDIS = [
         "redis_monitoring",
         "connections stay open",
         {
-            "    finally:\n        probe.close()\n": "",
-            "        probe = probe.client()  #": "        check_health.__dict__.setdefault('all', []).append(probe := probe.client())  #",
+            "        with redis.Redis(**settings, single_connection_client=True) as probe:  # it connects at once\n": (
+                "        if True:\n"
+                "            probe = redis.Redis(**settings, single_connection_client=True)\n"
+                "            check_health.__dict__.setdefault('all', []).append(probe)\n"
+            ),
         },
         ("nothing of the check stays",),
         ("did not close them",),
@@ -859,7 +856,7 @@ WRONG_REDIS = [
             "            except ValueError as error:\n                yield error\n": "",
         },
         ("one bad item",),
-        ("Key 3 has bytes that are no JSON",),
+        ("have bytes that are no JSON",),
     ),
     Wrong(
         "batch_operations",
