@@ -678,6 +678,7 @@ class TestRedisStorage:
             names = ["ana", "ana:x", "{ana}", "a}n{a", "ana}", "{}ana", "ana x", "än*a", "an%3Aa", "an:a", "ana}:x"]
             namespaces = ["", "x", "x:1", "{x}", "x%3A1", "1", "x}:x"]
             names = [(f"{token}{name}", namespace) for name in names for namespace in namespaces]
+            names += [("", token), ("", f"x{token}")]
             stored = {}
             for number, (name, namespace) in enumerate(names):
                 config = put(writer, name, namespace, number=number)
@@ -753,14 +754,15 @@ class TestRedisStorage:
                     in_time(5, "`put` with a frozen replica and seconds=0.5", idea, refuse)
             finally:
                 cluster.heal()
-            lost = a_checkpoint({"step": 3})
+            writer, acknowledged = saver(seconds=0.5), None
             cluster.cut_off(replica)
             with suppress(Exception):
-                lost_config = saver(seconds=0.5).put(config, *lost)
+                acknowledged = writer.put(config, *a_checkpoint({"step": 3}))
+            if acknowledged:
                 master.kill()
                 replica.resume()
                 taken_over(cluster, replica)
-                found = saver(seconds=4).get_tuple(lost_config)
+                found = saver(seconds=4).get_tuple(acknowledged)
                 idea = (
                     "`put` had returned. Then the master was killed, and its replica, which had been cut off, took "
                     "over."
