@@ -2,6 +2,13 @@
 
 from .bank import Right, Wrong
 
+WAIT_APART = {
+    '                pipeline.execute_command("WAIT", self.replicas, 500)\n                *answers, confirmed = pipeline.execute()\n': (
+        "                answers = pipeline.execute()\n                confirmed = node.wait(self.replicas, 500)\n"
+    )
+}
+"""WAIT is sent by itself, after the pipeline."""
+
 WRONG_REDIS = [
     # --- redis_cluster ---
     Wrong(
@@ -85,12 +92,7 @@ WRONG_REDIS = [
     Wrong(
         "redis_cluster",
         "WAIT takes any connection of the pool",
-        {
-            '                pipeline.execute_command("WAIT", self.replicas, 500)\n                *answers, confirmed = pipeline.execute()\n': (
-                "                answers = pipeline.execute()\n"
-                "                confirmed = node.wait(self.replicas, 500)\n"
-            )
-        },
+        WAIT_APART,
         ("a write that no replica has",),
         ("on the connection of the write itself",),
     ),
@@ -99,10 +101,7 @@ WRONG_REDIS = [
         "the pipeline of a client with one connection takes another",
         {
             "pipeline = node.pipeline(transaction=False)": "node = node.client()\n                pipeline = node.pipeline(transaction=False)",
-            '                pipeline.execute_command("WAIT", self.replicas, 500)\n                *answers, confirmed = pipeline.execute()\n': (
-                "                answers = pipeline.execute()\n"
-                "                confirmed = node.wait(self.replicas, 500)\n"
-            ),
+            **WAIT_APART,
         },
         ("a write that no replica has",),
         ("on the connection of the write itself",),

@@ -1,12 +1,16 @@
 """An agent that talks while something breaks, and a record of what was acknowledged to it."""
 
+import shutil
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from learning.agent import build_agent
@@ -137,3 +141,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """A file system of its own in a folder, such as "24m"; call what this gives to make it another size."""
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(folder), "-o"]
+    if shutil.which("mount") is None or subprocess.run([*mount, f"size={size}"], capture_output=True).returncode:
+        pytest.skip("Only root may mount a small file system.")
+    try:
+        yield lambda larger: subprocess.run([*mount, f"remount,size={larger}"], check=True)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -4,9 +4,7 @@ import itertools
 import multiprocessing
 import random
 import resource
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +18,7 @@ from learning.agent import build_agent
 from learning.savers import StorageFull, open_saver
 
 from ..contract.cases import config
-from .harness import REQUESTS, Record, Recorded, talking, wait_until
+from .harness import REQUESTS, Record, Recorded, small_disk, talking, wait_until
 
 FORK = multiprocessing.get_context("fork")
 """A new process need not import anything, and its agent talks at once."""
@@ -119,13 +117,8 @@ def limited(folder: Path) -> Iterator[Callable[[], None]]:
 @contextmanager
 def mounted(folder: Path) -> Iterator[Callable[[], None]]:
     """A file system of 100 KB, until there is room."""
-    mount = ["mount", "-t", "tmpfs", "tmpfs", str(folder), "-o"]
-    if shutil.which("mount") is None or subprocess.run([*mount, "size=100k"], capture_output=True).returncode:
-        pytest.skip("Only root may mount a small file system.")
-    try:
-        yield lambda: subprocess.run([*mount, "remount,size=20m"], check=True)
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(folder, "100k") as resize:
+        yield lambda: resize("20m")
 
 
 @pytest.mark.parametrize("full", [limited, mounted])

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,13 +19,15 @@ from learning.agent import build_agent
 from learning.savers import SaverError, StorageFull, Unavailable, open_saver
 
 from ..contract.cases import config, conversation, put, values
-from .harness import talking, wait_until
+from .harness import small_disk, talking, wait_until
+
+TABLES = "lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema"
 
 
 @pytest.fixture
 def url(postgres) -> str:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
+        connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
     with open_saver(postgres.url):
         return postgres.url
 
@@ -138,17 +139,12 @@ def test_event_loops_that_end_without_closing_the_saver_leave_it_usable(url: str
 
 
 @contextmanager
-def small_database(server: Any, megabytes: int) -> Iterator[tuple[str, Path]]:
+def small_database(server: Any, size: str) -> Iterator[tuple[str, Path]]:
     """The URL of a database on a disk of its own, and the folder of that disk."""
-    folder = Path(tempfile.mkdtemp())
-    disk = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(disk, capture_output=True).returncode:
-        folder.rmdir()
-        pytest.skip("a disk that can be full takes root, who may mount one")
-    tables = folder / "tables"
-    tables.mkdir()
-    shutil.chown(tables, server.nodes[0].folder.stat().st_uid)
-    try:
+    with tempfile.TemporaryDirectory() as place, small_disk(folder := Path(place), size):
+        tables = folder / "tables"
+        tables.mkdir()
+        shutil.chown(tables, server.nodes[0].folder.stat().st_uid)
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"CREATE TABLESPACE small LOCATION '{tables}'")
             connection.execute("CREATE DATABASE small TABLESPACE small")
@@ -157,13 +153,10 @@ def small_database(server: Any, megabytes: int) -> Iterator[tuple[str, Path]]:
             finally:
                 connection.execute("DROP DATABASE small WITH (FORCE)")
                 connection.execute("DROP TABLESPACE small")
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-        folder.rmdir()
 
 
 def test_a_disk_that_is_full_is_told_and_loses_nothing(postgres):
-    with small_database(postgres, megabytes=24) as (url, folder), open_saver(url) as saver:
+    with small_database(postgres, "24m") as (url, folder), open_saver(url) as saver:
         with talking(saver) as (talks, recorded):
             talks.until(20)
             with suppress(OSError), open(folder / "filler", "wb", buffering=0) as filler:
@@ -187,7 +180,7 @@ def test_a_pool_without_a_free_connection_is_told_in_time(url: str):
 
 def test_twenty_four_callers_may_set_up_at_once(postgres, url: str):
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP TABLE lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
+        connection.execute(f"DROP TABLE {TABLES}")
 
     def set_up(number: int) -> None:
         saver = open_saver(url, pool=1)
@@ -218,7 +211,7 @@ def test_tables_of_a_newer_version_are_left_alone(url: str):
 
 def test_tables_that_are_missing_are_told(url: str):
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP TABLE lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
+        connection.execute(f"DROP TABLE {TABLES}")
     saver = open_saver(url)
     with pytest.raises(SaverError, match=r"call setup\(\) once"):
         saver.get_tuple(config())

@@ -216,11 +216,12 @@ def test_what_was_removed_is_no_longer_in_the_bucket(opened, objects, request_):
     assert not two.perform(Get(THREAD, SPACE, None)).rows
 
 
-def test_a_thread_that_has_expired_leaves_the_bucket_when_all_are_listed(opened, objects):
+def test_a_thread_that_has_expired_leaves_the_bucket_when_all_are_listed(opened, objects, monkeypatch):
     engine = opened()
-    engine.perform(a_put(size=100_000, seconds=0.2))
+    engine.perform(a_put(size=100_000, seconds=60))
     assert engine.perform(Get(THREAD, SPACE, None)).rows
-    time.sleep(0.2)
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
 
     assert engine.perform(Get(THREAD, SPACE, None)).rows == ()
     assert engine.perform(Scan(OWNER)) == []

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +27,7 @@ from learning.bench.proxy import Proxy
 from learning.services.server import Node, S, Server, wait_for
 
 from .expect import Missed, unwritten
+from .plugin import unattempted
 from .scenarios import shorten, thread
 from .tasks import TASKS
 
@@ -43,15 +45,20 @@ def attempted(task: str, call: Callable[[], Any]) -> None:
         call()
     except Exception as error:  # whatever else is wrong, behaviours tell
         if unwritten(error):
-            pytest.skip(f"not attempted yet: open {TASKS[task].notebook}, task {task}")
+            pytest.skip(unattempted(TASKS[task], Path(TASKS[task].notebook)))
+
+
+def own_server(kind: Callable[[], S]) -> S:
+    """A server for one test alone, which may break it. Where there is none to be had, nothing can be judged."""
+    try:
+        return kind()
+    except services.ServiceError as error:
+        pytest.skip(f"there is no server to judge with: {error}")
 
 
 def server(kind: Callable[[], S]) -> S:
-    """The one server of a kind that this process uses, whole. Where there is none to be had, nothing can be judged."""
-    try:
-        return services.keep(kind)
-    except services.ServiceError as error:
-        pytest.skip(f"there is no server to judge with: {error}")
+    """The one server of a kind that this process uses, whole."""
+    return own_server(lambda: services.keep(kind))
 
 
 def in_time(seconds: float, what: str, idea: str, ask: Callable[[], Result]) -> Result:
@@ -90,17 +97,6 @@ def until(condition: Callable[[], bool], seconds: float, idea: str, expected: st
         if time.monotonic() > deadline:
             raise Missed(expected=expected, came=f"it is not so after {seconds:g} seconds more", idea=idea)
         time.sleep(0.02)
-
-
-@contextmanager
-def own_server(kind: Callable[[], S]) -> Iterator[S]:
-    """A server for one test alone, which may break it."""
-    try:
-        made = kind()
-    except services.ServiceError as error:
-        pytest.skip(f"there is no server to judge with: {error}")
-    with made:
-        yield made
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class Work:
             if not unwritten(error):
                 came = f"{where(error)} raised NotImplementedError: {error}"
                 raise Missed(came=came, idea=MEND_FIRST) from None
-            pytest.skip(_not_attempted(self._task, self._notebook))
+            pytest.skip(unattempted(self._task, self._notebook))
         except KeyError:
             misspelt = self._answers.resembling(name)
             if misspelt is None:
@@ -136,7 +136,7 @@ def behaviour(
                     # A fresh error: pytest cannot print every traceback that an alarm cuts off.
                     raise _explained(error) from (error if request.config.option.fulltrace else None)
                 task = TASKS[request.node.name.removeprefix("test_")]
-                not_attempted = _not_attempted(task, request.config.stash[_source].notebook(task.lesson))
+                not_attempted = unattempted(task, request.config.stash[_source].notebook(task.lesson))
                 pytest.skip(not_attempted)
         if not_attempted:
             pytest.skip(not_attempted)
@@ -255,7 +255,8 @@ def _judges(config: pytest.Config) -> bool:
     return any(Path(arg.partition("::")[0]).name == GRADED_TESTS.name for arg in config.args)
 
 
-def _not_attempted(task: Task, notebook: Path) -> str:
+def unattempted(task: Task, notebook: Path) -> str:
+    """What to say of a task that nobody has tried yet."""
     return f"not attempted yet: open {notebook.name}, task {task.name}"
 
 
