@@ -33,8 +33,19 @@ from redis.crc import key_slot
 
 from learning import services
 from learning.agent import ORDERS, build_agent
+from learning.bench.contenders import counted
 from learning.course.expect import Missed, expect, no_error, refused
-from learning.course.goods import Address, Customer, Elsewhere, Namesake, Order, OrderHistory, Size, Status, Trap
+from learning.course.goods import (
+    Address,
+    Customer,
+    Elsewhere,
+    Namesake,
+    Order,
+    OrderHistory,
+    Size,
+    Status,
+    Trap,
+)
 from learning.course.on_redis import (
     Acknowledged,
     Talk,
@@ -45,6 +56,7 @@ from learning.course.on_redis import (
     difference,
     in_time,
     keys_of,
+    limited,
     own_server,
     owner,
     quick_failover,
@@ -724,6 +736,21 @@ class TestRedisStorage:
             if len({slot for slots in used.values() for slot in slots}) < 5:
                 raise Missed(expected="8 threads in about 8 slots", came=f"{used}", idea=idea)
 
+        with behaviour("commands go to one server in one round trip"), counted(cluster) as (url, proxy):
+            writer, kim = ClusterSaver(services.RedisCluster({"REDIS_CLUSTER_URL": url}).client()), f"{token} kim"
+            config = put(writer, kim, step=1)
+            trips = []
+            for step in (2, 3, 4):
+                before = proxy.trips
+                writer.put(config, *a_checkpoint({"step": step}))
+                trips.append(proxy.trips - before)
+            idea = (
+                "`put`, counted before the servers. Send all commands in one pipeline, `WAIT` too, to the master that "
+                "has the key: a round trip for each command makes every step of an agent wait as often."
+            )
+            if min(trips) > 2:  # 2 if `WAIT` comes by itself, which is as safe
+                raise Missed(expected="1 round trip", came=f"{min(trips)} round trips", idea=idea)
+
         with behaviour("an agent goes on where it was, in another worker"):
             eve = f"{token} eve"
             request = {"messages": [("user", "Please refund order 1001")]}
@@ -1402,6 +1429,23 @@ class TestPerformanceOptimization:
                     for place, (_, state) in enumerate(items)
                 ]
                 expect(shown, wanted, idea)
+
+        with behaviour("what the server refuses is one exception in its place"), limited(client, token) as narrow:
+            items = states(5, "mine")
+            items.insert(2, (f"not-{token}", {"order": 2}))
+            idea = (
+                f"This login may write keys that begin with {token}. The server refuses one item of six: its answer is "
+                "the entry of that item, and the others are stored. (In a transaction, which `pipeline()` makes "
+                "without `transaction=False`, or with MSET, one refusal is a refusal of all.)"
+            )
+            for chunk in (1, 4, 100):
+                with no_error(expected="a result for each item", idea=idea):
+                    came = put_many(narrow, items, chunk=chunk)
+                shown = ["an exception" if isinstance(each, Exception) else each for each in came]
+                expect(shown, [None, None, "an exception", None, None, None], idea)
+                there = [bool(client.exists(key)) for key, _ in items]
+                expect(there, [True, True, False, True, True, True], idea)
+                client.delete(*(key for key, _ in items))
 
     @pytest.mark.skip(reason="comes with lesson 04_custom_storage")
     def test_caching_strategies(self):

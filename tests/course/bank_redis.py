@@ -226,6 +226,21 @@ WRONG_REDIS = [
         ("a checkpoint comes back",),
         ("There is no checkpoint with this id: None",),
     ),
+    Wrong(
+        "redis_cluster",
+        "commands are sent one by one",
+        {
+            "                    return pipeline.execute()": (
+                "                    return [node.execute_command(*command) for command in commands]"
+            ),
+            "pipeline.execute_command(*command)": "node.execute_command(*command) if safe else None",
+            "                *answers, confirmed = pipeline.execute()": (
+                "                (confirmed,) = pipeline.execute()\n                answers = []"
+            ),
+        },
+        ("commands go to one server in one round trip",),
+        ("Send all commands in one pipeline",),
+    ),
     # --- redis_serialization ---
     Wrong(
         "redis_serialization",
@@ -786,6 +801,35 @@ WRONG_REDIS = [
         ("did not close them",),
     ),
     # --- batch_operations ---
+    Wrong(
+        "batch_operations",
+        "a transaction, which one refusal undoes",
+        {
+            "        pipeline = client.pipeline(transaction=False)\n        outcomes": (
+                "        pipeline = client.pipeline()\n        outcomes"
+            )
+        },
+        ("what the server refuses",),
+        ("one refusal is a refusal of all",),
+    ),
+    Wrong(
+        "batch_operations",
+        "one refusal of the server fails all",
+        {"pipeline.execute(raise_on_error=False), strict=True)": "pipeline.execute(), strict=True)"},
+        ("what the server refuses",),
+        ("the entry of that item",),
+    ),
+    Wrong(
+        "batch_operations",
+        "a refusal of the server is taken for stored",
+        {
+            "            if isinstance(answer, Exception):\n                outcomes[place] = answer\n": (
+                "            pass\n"
+            )
+        },
+        ("what the server refuses",),
+        ("the entry of that item",),
+    ),
     Wrong(
         "batch_operations",
         "a loop of single calls",
@@ -1696,7 +1740,7 @@ def check_health(client, replicas=1, seconds=1):
     ),
     Right(
         "batch_operations",
-        "MSET, and MGET with the type of each key beside it",
+        "one command after the other into a pipeline, and MGET with the type of each key beside it",
         """
 import json
 
@@ -1722,12 +1766,13 @@ def put_many(client, items, chunk=500):
                 told.append(None)
             except (TypeError, ValueError, RecursionError) as error:
                 told.append(error)
-        if texts:
-            try:
-                client.mset(texts)
-            except Exception as error:
-                told = [each or error for each in told]
-        results.extend(told)
+        with client.pipeline(transaction=False) as pipeline:
+            for key, text in texts.items():
+                pipeline.set(key, text)
+            answers = dict(zip(texts, pipeline.execute(raise_on_error=False)))
+        for (key, _), error in zip(part, told):
+            answer = answers.get(key)
+            results.append(error or (answer if isinstance(answer, Exception) else None))
     return results
 
 
@@ -1771,7 +1816,7 @@ def put_many(client, items, chunk=500):
         group = list(group)
         with ThreadPoolExecutor(4) as workers:
             texts = list(workers.map(lambda item: attempt(json.dumps, item[1]), group))
-        with client.pipeline() as pipeline:
+        with client.pipeline(transaction=False) as pipeline:
             for (key, _), text in zip(group, texts):
                 if isinstance(text, str):
                     pipeline.execute_command("SET", key, text)

@@ -100,12 +100,12 @@ ONE_TASK_LOST = {
     "an endless loop in an answer": (
         with_answer("memory_monitoring", "self.saver = saver", "while True: pass"),
         "memory_monitoring",
-        "memory_monitoring: still running after 10 s, 01_memory.ipynb, cell",
+        "memory_monitoring: still running after 10 s, the answer cell of memory_monitoring, line",
     ),
     "an exit in an answer": (
         with_answer("memory_monitoring", "self.saver = saver", "import sys; sys.exit(0)"),
         "memory_monitoring",
-        "memory_monitoring: SystemExit: 0, 01_memory.ipynb, cell",
+        "memory_monitoring: SystemExit: 0, the answer cell of memory_monitoring, line",
     ),
     "a mistake": (with_answer("memory_monitoring", "self.level = level", "pass"), "memory_monitoring", ""),
     "a process that goes away": (
