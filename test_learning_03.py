@@ -34,6 +34,7 @@ from redis.crc import key_slot
 from learning import services
 from learning.agent import ORDERS, build_agent
 from learning.bench.contenders import counted
+from learning.course.desk import build_desk
 from learning.course.expect import Missed, expect, no_error, refused
 from learning.course.goods import (
     Address,
@@ -45,6 +46,22 @@ from learning.course.goods import (
     Size,
     Status,
     Trap,
+)
+from learning.course.on_migration import (
+    AsyncOnly,
+    Heart,
+    Watched,
+    WholeSaver,
+    all_bytes,
+    desk_steps,
+    everything,
+    in_version_3,
+    missed_within,
+    old_threads,
+    stamp_of,
+    to_2,
+    to_3,
+    values_of,
 )
 from learning.course.on_redis import (
     Acknowledged,
@@ -79,6 +96,7 @@ from learning.course.scenarios import (
     thread,
     use,
 )
+from learning.migration import STAMP, ChecksumSerializer, Migrations, UpcastingSaver, state_version
 
 
 class TestMemoryStorage:
@@ -1300,21 +1318,567 @@ class TestCustomStorage:
         """Test custom storage monitoring."""
 
 
-@pytest.mark.skip(reason="comes with lesson 05_migration")
 class TestStateMigration:
     """Test state migration and versioning."""
 
-    def test_state_versioning(self):
-        """Test state versioning system."""
+    def test_state_versioning(self, work, behaviour, rng):
+        """Test state versioning strategies."""
+        VersionedSerializer = work.VersionedSerializer
+        plain = JsonPlusSerializer()
 
-    def test_migration_tools(self):
-        """Test migration tools for schema changes."""
+        def same(came, wanted, idea):
+            expect(plain.dumps_typed(came), plain.dumps_typed(wanted), idea)
 
-    def test_backward_compatibility(self):
-        """Test backward compatibility support."""
+        with behaviour("a value comes back, and everybody can tell its version"):
+            for value in some_states(rng):
+                version = rng.randint(1, 20)
+                pair = VersionedSerializer(plain, version).dumps_typed(value)
+                if not (type(pair[0]) is str and type(pair[1]) is bytes):
+                    idea = "`dumps_typed` gives a text and bytes, as every saver expects."
+                    raise Missed(expected="(str, bytes)", came=shorten(pair), idea=idea)
+                idea = "A serializer of the same version reads what it wrote."
+                same(VersionedSerializer(plain, version).loads_typed(pair), value, idea)
+                idea = (
+                    "Another process, with code of another version, asks for the version of this pair. It can only be "
+                    "in the pair itself: in the type or in the bytes."
+                )
+                expect(VersionedSerializer(plain, 30).version_of(pair), version, idea)
 
-    def test_state_validation(self):
-        """Test state validation and repair tools."""
+        with behaviour("newer code reads what older code wrote"):
+            for value in some_states(rng):
+                pair = VersionedSerializer(plain, 3).dumps_typed(value)
+                idea = "Version 7 may read version 3: refuse only what is newer than the code."
+                with no_error(expected="the value", idea=idea):
+                    came = VersionedSerializer(plain, 7).loads_typed(pair)
+                same(came, value, idea)
+
+        with behaviour("what was written without a stamp is version 1"):
+            values = [*some_states(rng), VersionedSerializer(plain, 9).dumps_typed(b"")[1] + b"text"]
+            values += [VersionedSerializer(plain, 9).dumps_typed("x")[1], b"v9:", b"9", b"2|x", b"\x02\x00\x00\x00"]
+            idea = (
+                "Yesterday's code had no stamps: what the inner serializer wrote by itself is version 1, whatever its "
+                "bytes begin with. A stamp in the type cannot be mistaken for data."
+            )
+            for value in values:
+                for reader in (1, 4):
+                    pair = plain.dumps_typed(value)
+                    with no_error(expected=f"{shorten(value)}, of version 1", idea=idea):
+                        version = VersionedSerializer(plain, reader).version_of(pair)
+                        came = VersionedSerializer(plain, reader).loads_typed(pair)
+                    expect(version, 1, idea)
+                    same(came, value, idea)
+
+        with behaviour("the inner serializer gets its own type back"):
+            for kind in ("msgpack", "json", "v2", "7", "a:b", "v2:msgpack", "x|y", "a@3", "", "lz4-msgpack"):
+                writer, reader = (VersionedSerializer(Renamed(kind), version) for version in (5, 12))
+                idea = f"The inner serializer calls its type {kind!r}. Take off your stamp, once, and nothing else."
+                with no_error(expected="the value", idea=idea):
+                    came = reader.loads_typed(writer.dumps_typed(["order", 1001]))
+                expect(came, ["order", 1001], idea)
+                expect(reader.version_of(writer.dumps_typed(None)), 5, f"{idea} The version stays readable.")
+
+        with behaviour("a state from the future is refused, and the message says why"):
+            for reader, writer in ((1, 2), (2, 3), (9, 10), (3, 200)):
+                pair = VersionedSerializer(plain, writer).dumps_typed({"cents": 24900})
+                for who, inner in (("code", plain), ("code", Renamed("nobody's"))):
+                    idea = (
+                        f"{who.title()} of version {reader} gets a state of version {writer}. It would misread it: "
+                        "refuse, before the inner serializer sees it. (As numbers: 9 is less than 10.)"
+                    )
+                    with refused(ValueError, what=f"loading version {writer} in version {reader}", idea=idea):
+                        try:
+                            VersionedSerializer(inner, reader).loads_typed(pair)
+                        except ValueError as error:
+                            message = str(error)
+                            raise
+                    told = [str(writer) in message, str(reader) in message]
+                    idea = "Whoever reads the message at night wants both versions: that of the state, and the code's."
+                    if not all(told):
+                        raise Missed(expected=f"a message with {writer} and {reader}", came=message, idea=idea)
+
+        with behaviour("every value of a thread tells its version, and an old worker is stopped"):
+            saver = InMemorySaver(serde=VersionedSerializer(plain, 1))
+            build_desk(1, saver).invoke({"customer": "Ana", "total": 249.0}, thread("ana"))
+            pairs = [pair for pair in saver.blobs.values() if pair[0] != "empty"]
+            pairs += [pair for entry in saver.storage["ana"][""].values() for pair in entry[:2]]
+            idea = "A saver with this serializer has stored a conversation: all that it holds is of version 1."
+            expect({VersionedSerializer(plain, 8).version_of(pair) for pair in pairs}, {1}, idea)
+            saver.serde = VersionedSerializer(plain, 3)
+            idea = "Code of version 3 goes on with a thread of version 1."
+            with no_error(expected="the conversation goes on", idea=idea):
+                build_desk(1, saver).invoke(Command(resume=True), thread("ana"))
+            saver.serde = VersionedSerializer(plain, 2)
+            idea = "Then a worker that still has version 2 reads the thread, which has states of version 3 now."
+            with refused(ValueError, what="reading the thread", idea=idea):
+                saver.get_tuple(thread("ana"))
+
+        with behaviour("a version that is none is refused"):
+            for version in (0, -1, 1.5, "2", None, True):
+                idea = "A version is a whole number from 1 on. (`True` is an int for `isinstance`, and no version.)"
+                with refused(ValueError, TypeError, what=f"a version of {version!r}", idea=idea):
+                    VersionedSerializer(plain, version)
+
+    def test_migration_tools(self, work, behaviour, rng):
+        """Test state migration between versions."""
+        Migrations = work.Migrations
+        customers = ["ana", "ben", "cleo", "dan"]
+
+        def tools():
+            migrations = Migrations()
+            migrations.step(1, 2)(to_2)
+            migrations.step(2, 3)(to_3)
+            return migrations
+
+        def old(kind=Watched):
+            saver = kind()
+            old_threads(saver, rng, customers)
+            saver.puts.clear()
+            return saver
+
+        with behaviour("the plan is the shortest way"):
+            migrations = Migrations()
+            for start, goal in ((1, 2), (2, 3), (3, 4), (4, 5), (1, 3), (3, 1), (5, 2), (2, 1)):
+                migrations.step(start, goal)(dict)
+            wanted = {
+                (1, 5): [(1, 3), (3, 4), (4, 5)],
+                (5, 3): [(5, 2), (2, 3)],
+                (4, 1): [(4, 5), (5, 2), (2, 1)],
+                (1, 2): [(1, 2)],
+                (3, 3): [],
+            }
+            for (start, goal), way in wanted.items():
+                idea = f"From {start} to {goal}, with these steps: {list(migrations.steps)}. The fewest steps win."
+                expect([tuple(step) for step in migrations.plan(start, goal)], way, idea)
+
+        with behaviour("where no way leads, the plan says so"):
+            migrations = Migrations()
+            for start, goal in ((1, 2), (2, 1), (2, 3), (4, 5)):
+                migrations.step(start, goal)(dict)
+            for start, goal in ((1, 5), (3, 1), (7, 8)):
+                idea = f"There are {list(migrations.steps)}. 1 and 2 lead to each other: do not go round for ever."
+                with refused(ValueError, what=f"a plan from {start} to {goal}", idea=idea):
+                    in_time(3, "`plan`", idea, lambda start=start, goal=goal: migrations.plan(start, goal))
+
+        with behaviour("a run takes every checkpoint of every thread along"):
+            saver = old()
+            before = values_of(saver)
+            changed = tools().run(saver, 3)
+            after = values_of(saver)
+            idea = "`run` returns the ids of all checkpoints that it changed, each once."
+            expect(sorted(changed or []), sorted(before), idea)
+            idea = "No checkpoint is added or removed: each is stored again under its own id."
+            expect(sorted(after), sorted(before), idea)
+            for checkpoint_id, (_, values, parent, writes) in before.items():
+                version, came, its_parent, its_writes = after[checkpoint_id]
+                idea = (
+                    "The history too: somebody may go back to it. And each is stamped with the version that it has now."
+                )
+                expect(version, 3, idea)
+                expect(came, in_version_3(values), f"A checkpoint of version 1 had {values}. {idea}")
+                expect(its_parent, parent, "Each keeps its parent: `rewritten` gives all arguments of `put`.")
+                expect(its_writes, writes, "What tasks wrote, and a question to a person, stays with its checkpoint.")
+
+        with behaviour("what has the version already is left alone"):
+            saver = old()
+            tools().run(saver, 2)
+            saver.puts.clear()
+            seen = []
+            migrations = Migrations()
+            migrations.step(1, 2)(lambda values: seen.append(1) or to_2(values))
+            migrations.step(2, 3)(lambda values: seen.append(2) or to_3(values))
+            migrations.run(saver, 3)
+            idea = "All were of version 2 already: the step from 1 to 2 has nothing to do. Look at the stamp of each."
+            expect(1 in seen, False, idea)
+            saver.puts.clear()
+            idea = "All have version 3 now. A second run finds nothing to do, and writes nothing."
+            expect(migrations.run(saver, 3), [], idea)
+            expect(sum(saver.puts.values()), 0, idea)
+
+        with behaviour("a dry run tells the same and writes nothing"):
+            saver = old()
+            before = everything(saver)
+            told = tools().run(saver, 3, dry_run=True)
+            idea = "A dry run does all but the writing: nothing in the saver may differ afterwards."
+            expect(sum(saver.puts.values()), 0, idea)
+            expect(everything(saver) == before, True, idea)
+            expect(sorted(told or []), sorted(tools().run(saver, 3)), "And it tells what the real run then does.")
+
+        with behaviour("a run that was stopped goes on where it stopped"):
+            saver = old()
+            wanted = {name: in_version_3(values) for name, (_, values, _, _) in values_of(saver).items()}
+            saver.left = rng.randint(3, len(wanted) - 3)
+            with suppress(Exception):
+                tools().run(saver, 3)
+            first, saver.left = len(saver.puts), None
+            idea = "The process ended in the middle of the first run. The second run does what is left."
+            with no_error(expected="the second run finishes", idea=idea):
+                changed = tools().run(saver, 3)
+            came = {name: values for name, (_, values, _, _) in values_of(saver).items()}
+            expect(came, wanted, f"{idea} In the end all is as if it had never stopped.")
+            idea = f"{first} of {len(wanted)} had been stored: they are not done again. The stamp tells which they are."
+            expect(len(changed), len(wanted) - first, idea)
+            expect(max(saver.puts.values()), 1, idea)
+
+        with behaviour("a step that fails names the checkpoint and leaves it as it was"):
+            saver = old()
+            bad = rng.choice(sorted(values_of(saver)))
+            name = next(each for each in customers if bad in saver.storage[each][""])
+            values = values_of(saver)[bad][1]
+
+            def fragile(given):
+                if given == values:
+                    given.clear()
+                    raise KeyError("discount")
+                return to_2(given)
+
+            before = everything(saver)
+            migrations = Migrations()
+            migrations.step(1, 2)(fragile)
+            idea = "The step cannot deal with one checkpoint: an error says so, after which nobody has to search."
+            with refused(Exception, what="a run with a step that fails", idea=idea):
+                try:
+                    migrations.run(saver, 2)
+                except Exception as error:
+                    message = str(error)
+                    raise
+            ids = [each for each, (_, held, _, _) in values_of(saver).items() if held == values]
+            if not (name in message and any(each in message for each in ids)):
+                idea = "Say on which thread and which checkpoint it failed: with 10,000 of them nobody finds it else."
+                raise Missed(expected=f"a message with {name!r} and {bad}", came=message, idea=idea)
+            failed = next(each for each in ids if each in message)
+            idea = "The step had changed what it was given before it failed. What is stored is as it was."
+            expect(saver.storage[name][""][failed] == before[0][name][""][failed], True, idea)
+            idea = "The step has been mended: a new run finishes."
+            with no_error(expected="no error", idea=idea):
+                tools().run(saver, 2)
+            expect({version for version, *_ in values_of(saver).values()}, {2}, idea)
+
+        with behaviour("a version that no step leads from is named, not skipped"):
+            saver = Watched()
+            build_desk(3, UpcastingSaver(saver, Migrations(), 9)).invoke({"name": "Ana", "cents": 100}, thread("ana"))
+            idea = "This thread is of version 9, from a deploy that was taken back. Leaving it out in silence hides it."
+            with refused(Exception, what="a run to version 3", idea=idea):
+                tools().run(saver, 3)
+
+        with behaviour("a conversation that waited for a person goes on after the run"):
+            saver = InMemorySaver()
+            build_desk(1, saver).invoke({"customer": "Eve", "total": 12.34}, thread("eve"))
+            tools().run(saver, 3)
+            idea = "It was interrupted in version 1, taken to version 3, and is answered there."
+            with no_error(expected="the desk goes on", idea=idea):
+                result = build_desk(3, saver).invoke(Command(resume=True), thread("eve"))
+            expect(result["notes"][-1], "v3 says: Eve gets 1234 cents in EUR", idea)
+
+    def test_backward_compatibility(self, work, behaviour, rng):
+        """Test backward compatibility of states."""
+        CompatibleSaver = work.CompatibleSaver
+        steps = desk_steps()
+        euros = rng.randint(1, 99_999) / 100
+        cents = round(100 * euros)
+        words = f"Ana gets {cents} cents in EUR"
+        kinds = {"a saver that stores values apart": InMemorySaver, "a saver that stores checkpoints whole": WholeSaver}
+
+        def old(kind):
+            saver = kind()
+            build_desk(1, saver).invoke({"customer": "Ana", "total": euros}, thread("ana"))
+            return saver
+
+        with behaviour("new code sees an old thread in its own version"):
+            for what, kind in kinds.items():
+                saver = old(kind)
+                before = repr(list(saver.list(None)))
+                seen = build_desk(3, CompatibleSaver(saver, steps, 3)).get_state(thread("ana"))
+                wanted = {
+                    "notes": [f"v1 asks: Ana gets {euros} EUR?"],
+                    "name": "Ana",
+                    "cents": cents,
+                    "currency": "EUR",
+                }
+                idea = (
+                    f"The thread was stored by version 1, in {what}. Take its values along the steps when it is read."
+                )
+                expect(dict(seen.values), wanted, idea)
+                found = CompatibleSaver(saver, steps, 3).get_tuple(thread("ana"))
+                expect(found.metadata.get(STAMP), 3, "What you hand on is of version 3 now, and its stamp says so.")
+                expect(repr(list(saver.list(None))), before, "Reading writes nothing.")
+                nobody = CompatibleSaver(saver, steps, 3).get_tuple(thread("nobody"))
+                expect(nobody, None, "Nothing is stored about this thread: None.")
+
+        with behaviour("a thread interrupted under version 1 resumes under version 3"):
+            for what, kind in kinds.items():
+                saver = old(kind)
+                desk = build_desk(3, CompatibleSaver(saver, steps, 3))
+                idea = f"It waited in version 1, and is answered in version 3. ({what.capitalize()}.)"
+                with no_error(expected="the desk goes on", idea=idea):
+                    result = desk.invoke(Command(resume=True), thread("ana"))
+                expect(result["notes"][-2:], ["yes", f"v3 says: {words}"], idea)
+
+        with behaviour("what it went on with is stored, and is there the next time"):
+            for what, kind in kinds.items():
+                saver = old(kind)
+                build_desk(3, CompatibleSaver(saver, steps, 3)).invoke(Command(resume=True), thread("ana"))
+                idea = (
+                    f"{what.capitalize()}. `put` names as changed only what the graph has changed. But the new names "
+                    "came from your steps: nobody has stored their values yet. Name every channel that has a value."
+                )
+                seen = build_desk(3, CompatibleSaver(saver, steps, 3)).get_state(thread("ana")).values
+                expect({name: seen.get(name) for name in ("name", "cents")}, {"name": "Ana", "cents": cents}, idea)
+                idea = f"{what.capitalize()}. The checkpoints that version 3 stores are stamped with 3."
+                expect(stamp_of(saver, "ana"), 3, idea)
+
+        with behaviour("one can go back to an old checkpoint, and fork it"):
+            for what, kind in kinds.items():
+                saver = old(kind)
+                build_desk(1, saver).invoke(Command(resume=False), thread("ana"))
+                desk = build_desk(3, CompatibleSaver(saver, steps, 3))
+                for place, seen in enumerate(desk.get_state_history(thread("ana"))):
+                    wrong = {"customer", "total"} & set(seen.values)
+                    if wrong or ("name" not in seen.values and seen.metadata["step"] >= 0):
+                        idea = f"{what.capitalize()}. Older checkpoints are listed too: all in this code's version."
+                        raise Missed(expected="name and cents", came=f"number {place}: {seen.values}", idea=idea)
+                history = list(desk.get_state_history(thread("ana")))
+                for seen in (history[-1], history[-2]):
+                    asked = desk.invoke(None, seen.config)["__interrupt__"][0].value
+                    idea = (
+                        f"{what.capitalize()}. Step {seen.metadata['step']} of version 1 is run again by version 3. "
+                        "(Before the first node, the input waits in `__start__`; `migrations.upcast` takes it along.)"
+                    )
+                    expect(asked, f"{words}?", idea)
+
+        with behaviour("what a task wrote in version 1 is joined in version 3"):
+            for what, kind in kinds.items():
+                saver = old(kind)
+                head = saver.get_tuple(thread("ana"))
+                saver.put_writes(head.config, [("total", 5.0), ("notes", ["late"])], "another-task")
+                found = CompatibleSaver(saver, steps, 3).get_tuple(thread("ana"))
+                came = [write[1:] for write in found.pending_writes if write[0] == "another-task"]
+                idea = (
+                    f"{what.capitalize()}. A task had finished and written `total`, and its step had not. No channel "
+                    "has that name any more: `migrations.upcast_writes` says what the writes are now."
+                )
+                expect(sorted(came), [("cents", 500), ("notes", ["late"])], idea)
+
+        with behaviour("what an old worker does not know survives its write"):
+            for what, kind in kinds.items():
+                saver = kind()
+                new = build_desk(3, CompatibleSaver(saver, steps, 3))
+                new.invoke({"name": "Ben", "cents": cents, "currency": "CHF"}, thread("ben"))
+                worker = build_desk(2, CompatibleSaver(saver, steps, 2))
+                idea = f"{what.capitalize()}. In a rolling deploy a worker of version 2 gets a thread of version 3."
+                with no_error(expected="the old worker goes on", idea=f"{idea} It reads what it knows."):
+                    result = worker.invoke(Command(resume=True), thread("ben"))
+                expect(result["notes"][-1], f"v2 says: Ben gets {cents} cents", idea)
+                seen = new.get_state(thread("ben")).values
+                idea = (
+                    f"{idea} It does not know `currency`, so it puts a checkpoint without it, and the next worker of "
+                    "version 3 needs it: carry along what the parent had and nobody has changed."
+                )
+                expect(seen.get("currency"), "CHF", idea)
+                idea = (
+                    "What the old worker stored still has everything of version 3. Stamped with 2, it would be taken "
+                    "through the step from 2 to 3 once more: the stamp is the greater of its own and its parent's."
+                )
+                expect(stamp_of(saver, "ben"), 3, idea)
+
+        with behaviour("what was removed does not come back"):
+            for what, kind in kinds.items():
+                inner = kind()
+                saver = CompatibleSaver(inner, steps, 3)
+                config = put(inner, "dan", draft="a refund?", name="Dan")
+                checkpoint, metadata, versions = a_checkpoint({"name": "Dan"})
+                gone = {"draft": f"{2:032}.1"}
+                checkpoint["channel_versions"] = versions | gone
+                saver.put(config, checkpoint, metadata, gone)
+                idea = (
+                    f"{what.capitalize()}. `draft` is among the changed channels and has no value any more: the graph "
+                    "has removed it. Carry along only what did not change."
+                )
+                expect("draft" in saver.get_tuple(thread("dan")).checkpoint["channel_values"], False, idea)
+
+        with behaviour("a thread of this version costs nothing more"):
+            saver = old(InMemorySaver)
+            build_desk(3, CompatibleSaver(saver, steps, 3)).invoke(Command(resume=True), thread("ana"))
+            broken = Migrations()
+            with no_error(expected="no step is needed", idea="It has the version of the code: no way has to be found."):
+                found = CompatibleSaver(saver, broken, 3).get_tuple(thread("ana"))
+            expect(found.checkpoint["channel_values"].get("name"), "Ana", "It comes as it is stored.")
+
+    def test_state_validation(self, work, behaviour, rng):
+        """Test state validation and schema enforcement."""
+        validate, repair = work.validate, work.repair
+        schema = {"name": str, "cents": int, "currency": str, "notes": list}
+
+        def store():
+            saver = InMemorySaver(serde=ChecksumSerializer(JsonPlusSerializer()))
+            desk = build_desk(3, saver)
+            for name in ("ana", "ben", "cleo"):
+                desk.invoke({"name": name.title(), "cents": rng.randint(1, 9999), "currency": "EUR"}, thread(name))
+                desk.invoke(Command(resume=True), thread(name))
+            desk.invoke({"name": "Dan", "cents": 5, "currency": "EUR"}, thread("dan"))
+            build_agent(saver).invoke({"messages": [("user", "Please refund order 1001")]}, thread("eve"))
+            return saver
+
+        def ids(saver, name):
+            return sorted(saver.storage[name][""])
+
+        def damaged(pair):
+            place = rng.randrange(len(pair[1]))
+            return pair[0], pair[1][:place] + bytes([pair[1][place] ^ 1]) + pair[1][place + 1 :]
+
+        def damage_checkpoint(saver):
+            which = rng.choice(ids(saver, "ana")[1:-1])
+            stored, metadata, parent = saver.storage["ana"][""][which]
+            saver.storage["ana"][""][which] = (damaged(stored), metadata, parent)
+            return ("damaged", "ana", "", which)
+
+        def damage_metadata(saver):
+            which = rng.choice(ids(saver, "ben"))
+            stored, metadata, parent = saver.storage["ben"][""][which]
+            saver.storage["ben"][""][which] = (stored, damaged(metadata), parent)
+            return ("damaged", "ben", "", which)
+
+        def last_value(saver, name):
+            head = saver.get_tuple(thread(name))
+            return (name, "", "notes", head.checkpoint["channel_versions"]["notes"])
+
+        def damage_value(saver):
+            key = last_value(saver, "cleo")
+            saver.blobs[key] = damaged(saver.blobs[key])
+            return ("damaged", "cleo", "", ids(saver, "cleo")[-1])
+
+        def damage_writes(saver):
+            which = ids(saver, "dan")[-1]
+            held = saver.writes["dan", "", which]
+            key = next(iter(held))
+            held[key] = (*held[key][:2], damaged(held[key][2]), held[key][3])
+            return ("damaged", "dan", "", which)
+
+        def lose_value(saver):
+            del saver.blobs[last_value(saver, "ana")]
+            return ("missing value", "ana", "", ids(saver, "ana")[-1])
+
+        def orphan(saver):
+            which = str(uuid6())
+            saver.put_writes(thread("ben", "", which), [("notes", ["late"])], "task-1")
+            return ("orphan writes", "ben", "", which)
+
+        def lose_parent(saver):
+            which = ids(saver, "ben")[2]
+            stored, metadata, _ = saver.storage["ben"][""][which]
+            saver.storage["ben"][""][which] = (stored, metadata, f"00000000{which[8:]}")  # an id of long ago
+            return ("no parent", "ben", "", which)
+
+        def cycle(saver):
+            first, *_, last = ids(saver, "cleo")[:4]
+            stored, metadata, _ = saver.storage["cleo"][""][first]
+            saver.storage["cleo"][""][first] = (stored, metadata, last)
+            return ("cycle", "cleo", "", first)
+
+        def wrong_type(saver):
+            head = saver.get_tuple(thread("dan"))
+            key = ("dan", "", "cents", head.checkpoint["channel_versions"]["cents"])
+            saver.blobs[key] = saver.serde.dumps_typed("5.00")
+            return [
+                ("wrong type", "dan", "", which)
+                for which in ids(saver, "dan")
+                if "cents" in saver.get_tuple(thread("dan", "", which)).checkpoint["channel_values"]
+            ]
+
+        faults = {
+            "bytes of a checkpoint": damage_checkpoint,
+            "bytes of metadata": damage_metadata,
+            "bytes of a value": damage_value,
+            "bytes of what a task wrote": damage_writes,
+            "a value that is gone": lose_value,
+            "writes without their checkpoint": orphan,
+            "a parent that is gone": lose_parent,
+            "a checkpoint whose parent is younger": cycle,
+            "a value of the wrong type": wrong_type,
+        }
+
+        def problems(found):
+            return sorted(tuple(each) for each in found)
+
+        with behaviour("a healthy store has no problems, and is left alone"):
+            saver = store()
+            before = everything(saver)
+            idea = (
+                "Nothing is wrong here: five threads, one with a subgraph in namespaces of its own, and two that wait "
+                "for a person. A first checkpoint has no parent, and a channel may have no value (`empty`)."
+            )
+            with no_error(expected="no problems", idea=idea):
+                came = validate(saver, schema)
+            expect(problems(came), [], idea)
+            mended, aside = repair(saver, schema)
+            expect((list(mended), list(aside)), ([], []), f"{idea} So there is nothing to repair.")
+            idea = "Looking changes nothing. (`saver.storage[…]` makes what is not there: it is a defaultdict.)"
+            expect(everything(saver) == before, True, idea)
+
+        for what, harm in faults.items():
+            with behaviour(f"found and named: {what}"):
+                saver = store()
+                wanted = harm(saver)
+                wanted = wanted if isinstance(wanted, list) else [wanted]
+                before = everything(saver)
+                idea = f"There is {what}, and nothing else is wrong. Say what it is, and where: all four parts."
+                with no_error(expected=f"{wanted}", idea=f"{idea} Validation finds trouble, and never stops at it."):
+                    came = validate(saver, schema)
+                expect(problems(came), problems(wanted), idea)
+                expect(everything(saver) == before, True, "Validation looks, and changes nothing.")
+
+        with behaviour("several problems are all found in one look"):
+            saver = store()
+            wanted = [damage_checkpoint(saver), damage_metadata(saver), orphan(saver), cycle(saver)]
+            idea = "Four things are wrong in three threads: all of them, not the first."
+            expect(set(problems(validate(saver, schema))) >= set(wanted), True, idea)
+
+        with behaviour("what can be mended is mended"):
+            for what in ("a parent that is gone", "a checkpoint whose parent is younger"):
+                saver = store()
+                harmed = faults[what](saver)
+                count = sum(len(held) for spaces in saver.storage.values() for held in spaces.values())
+                mended, aside = repair(saver, schema)
+                idea = f"There is {what}. Nothing is lost if it becomes a first checkpoint, one without a parent."
+                expect(problems(mended), [harmed], idea)
+                expect(list(aside), [], idea)
+                found = saver.get_tuple(thread(harmed[1], "", harmed[3]))
+                expect(found and found.parent_config, None, idea)
+                now = sum(len(held) for spaces in saver.storage.values() for held in spaces.values())
+                expect(now, count, f"{idea} All checkpoints are still there.")
+
+        with behaviour("what cannot be mended is set aside, and its children keep an ancestor"):
+            saver = store()
+            harmed = damage_checkpoint(saver)
+            _, _, parent = saver.storage["ana"][""][harmed[3]]
+            child = next(each for each, held in saver.storage["ana"][""].items() if held[2] == harmed[3])
+            mended, aside = repair(saver, schema)
+            idea = "A checkpoint that cannot be read is taken out of the store, and given back to who asked."
+            expect(problems(aside), [harmed], idea)
+            expect(harmed[3] in saver.storage["ana"][""], False, idea)
+            idea = "Its child had it as a parent. The parent's parent is there: the history is shorter, and not cut."
+            expect(saver.storage["ana"][""][child][2], parent, idea)
+
+        with behaviour("after a repair all is well, nothing is lost, and conversations go on"):
+            for _ in range(3):
+                saver = store()
+                chosen = rng.sample(sorted(faults), 5)
+                for what in chosen:
+                    faults[what](saver)
+                before = everything(saver)
+                idea = f"These were wrong together: {', '.join(chosen)}."
+                with no_error(expected="a repair", idea=idea):
+                    mended, aside = in_time(10, "`repair`", idea, lambda saver=saver: repair(saver, schema))
+                idea = f"{idea} One repair may uncover the next problem: look again until there is none."
+                expect(problems(validate(saver, schema)), [], idea)
+                kept = all_bytes([everything(saver), list(aside.values())])
+                lost = all_bytes(before) - kept
+                if lost:
+                    idea = "Set aside is not thrown away: whatever was stored is in the store, or in what you return."
+                    raise Missed(expected="every byte that was there", came=f"{len(lost)} pieces are gone", idea=idea)
+                for name in ("ana", "ben", "cleo"):
+                    idea = f"The thread {name!r} has lost at most its newest steps: it goes on from what is left."
+                    with no_error(expected="a conversation that goes on", idea=idea):
+                        build_desk(3, saver).invoke({"name": name, "cents": 1, "currency": "EUR"}, thread(name))
 
 
 class TestPerformanceOptimization:
@@ -1455,9 +2019,143 @@ class TestPerformanceOptimization:
     def test_connection_pooling(self):
         """Test connection pooling for database operations."""
 
-    @pytest.mark.skip(reason="comes with lesson 05_migration")
-    def test_async_operations(self):
+    def test_async_operations(self, work, behaviour, rng):
         """Test async state operations."""
+        migrate_live = work.migrate_live
+        customers = [f"customer-{number}" for number in range(12)]
+
+        def old(count=12):
+            saver = AsyncOnly()
+            old_threads(saver, rng, customers[:count])
+            return saver
+
+        def run(*tasks, seconds=20):
+            async def together():
+                return await asyncio.wait_for(asyncio.gather(*(task() for task in tasks)), seconds)
+
+            idea = "It has not come back. A task that waits for a slot which nobody gives back waits for ever."
+            return in_time(seconds + 2, "`migrate_live`", idea, lambda: asyncio.run(together()))[0]
+
+        with behaviour("every checkpoint of every thread has the new version"):
+            saver = old()
+            before = values_of(saver)
+            changed = run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
+            idea = "As `run` of task 2 does it, and awaited."
+            wanted = {name: (3, in_version_3(held[1]), *held[2:]) for name, held in before.items()}
+            expect(values_of(saver), wanted, idea)
+            expect(changed, len(before), "It returns how many checkpoints it has changed.")
+            changed = run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
+            expect(changed, 0, "All have the version: nothing is left to do.")
+
+        with behaviour("at most `limit` at the same time, and not one after the other"):
+            for limit in (1, 2, 5):
+                saver = old()
+                run(lambda saver=saver, limit=limit: migrate_live(saver, desk_steps(), 3, limit=limit))
+                idea = f"limit={limit}: the storage has other work too. A semaphore lets so many in, and no more."
+                if saver.most > limit:
+                    raise Missed(expected=f"at most {limit} puts at once", came=f"{saver.most}", idea=idea)
+                idea = f"limit={limit}, and 12 threads to work on: while one waits for the storage, others can go on."
+                if limit > 1 and saver.most < 2:
+                    raise Missed(expected="several puts at once", came="one after the other", idea=idea)
+
+        with behaviour("the event loop is never blocked"):
+            saver, heart, slow = old(3), Heart(), Migrations()
+
+            def patient(values):
+                if not heart.is_beating():
+                    idea = (
+                        "A step took its time, and nothing else ran on the event loop meanwhile: no customer was "
+                        "served. `await asyncio.to_thread(…)` runs it beside the loop."
+                    )
+                    raise Missed(expected="a loop that turns while a step works", came="it stands still", idea=idea)
+                return to_2(values)
+
+            slow.step(1, 2)(patient)
+
+            async def with_a_heart():
+                beating = asyncio.create_task(heart.beats())
+                try:
+                    return await migrate_live(saver, slow, 2, limit=2)
+                finally:
+                    beating.cancel()
+
+            with missed_within():
+                run(with_a_heart)
+
+        with behaviour("cancelled midway, no thread is half done, and a second run finishes"):
+            for moment in (1, rng.randint(5, 20)):
+                saver = old()
+                before = values_of(saver)
+
+                async def cancelled(saver=saver, moment=moment):
+                    task = asyncio.create_task(migrate_live(saver, desk_steps(), 3, limit=3))
+                    saver.at[moment] = task.cancel
+                    with suppress(asyncio.CancelledError):
+                        await task
+                        return "it came back as if it had finished", saver.at_work
+                    at_work, begun = saver.at_work, saver.begun
+                    for _ in range(50):
+                        await asyncio.sleep(0.001)
+                    return "cancelled", at_work or saver.begun - begun
+
+                how, left = run(cancelled)
+                expect(how, "cancelled", "Who is cancelled ends with CancelledError, once everything is in order.")
+                idea = "`migrate_live` has ended, and some of its puts are still going on: wait for what was begun."
+                expect(left, 0, idea)
+                for name in customers:
+                    versions = {state_version(found) for found in saver.list(thread(name))}
+                    idea = (
+                        f"The thread {name!r} is half of version 1 and half of version 3. What was begun is finished "
+                        "before the cancellation goes on, and nothing new is begun."
+                    )
+                    expect(len(versions), 1, idea)
+                done = sum(version == 3 for version, *_ in values_of(saver).values())
+                if done == len(before):
+                    idea = "It was cancelled, and did all threads to the end. Only those at work are finished."
+                    raise Missed(expected="threads that were not begun stay as they were", came="all done", idea=idea)
+                saver.at.clear()
+                changed = run(lambda saver=saver: migrate_live(saver, desk_steps(), 3, limit=3))
+                expect(changed, len(before) - done, "A second run does what was left, and no more.")
+                wanted = {name: in_version_3(held[1]) for name, held in before.items()}
+                expect(
+                    {name: held[1] for name, held in values_of(saver).items()}, wanted, "All is as if never stopped."
+                )
+
+        with behaviour("an error of one thread is not swallowed"):
+            saver, fragile = old(4), Migrations()
+            unlucky = saver.get_tuple(thread(customers[2])).checkpoint["channel_values"]["customer"]
+
+            def step(values):
+                if values.get("customer") == unlucky:
+                    raise KeyError("discount")
+                return to_2(values)
+
+            fragile.step(1, 2)(step)
+            idea = "A step fails for one customer. An operator has to know: the error comes out of `migrate_live`."
+            with refused(Exception, what="a migration with a step that fails", idea=idea):
+                run(lambda: migrate_live(saver, fragile, 2, limit=2))
+
+        with behaviour("an agent goes on talking meanwhile"):
+            saver = old()
+            desk = build_desk(3, UpcastingSaver(saver, desk_steps(), 3))
+            head = saver.get_tuple(thread(customers[1])).checkpoint["channel_values"]
+            answers = []
+
+            async def talk():
+                for _ in range(3):
+                    await asyncio.to_thread(
+                        desk.invoke, {"name": "Ana", "cents": 7, "currency": "CHF"}, thread(customers[1])
+                    )
+                    result = await asyncio.to_thread(desk.invoke, Command(resume=True), thread(customers[1]))
+                    answers.append(result["notes"][-1])
+
+            run(lambda: migrate_live(saver, desk_steps(), 3, limit=3), talk)
+            idea = "The desk of version 3 talks on a thread while its history is migrated: no turn is lost or undone."
+            expect(answers, ["v3 says: Ana gets 7 cents in CHF"] * 3, idea)
+            notes = saver.get_tuple(thread(customers[1])).checkpoint["channel_values"]["notes"]
+            expect(notes[: len(head["notes"])], head["notes"], f"{idea} What was said before is still there.")
+            expect(len(notes), len(head["notes"]) + 9, idea)
+            expect({state_version(found) for found in saver.list(None)}, {3}, idea)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ _IN_ORDER = (
     Task("caching_strategies", 4, "TestPerformanceOptimization", ("CachedSaver",)),
     Task("state_versioning", 5, "TestStateMigration", ("VersionedSerializer",)),
     Task("migration_tools", 5, "TestStateMigration", ("Migrations",)),
-    Task("backward_compatibility", 5, "TestStateMigration", ()),
+    Task("backward_compatibility", 5, "TestStateMigration", ("CompatibleSaver",)),
     Task("state_validation", 5, "TestStateMigration", ("validate", "repair")),
     Task("async_operations", 5, "TestPerformanceOptimization", ("migrate_live",)),
 )

@@ -76,7 +76,7 @@ class Migrations:
         return values
 
     def upcast_writes(self, writes: list[tuple[str, str, Any]], start: int, goal: int) -> list[tuple[str, str, Any]]:
-        """What tasks wrote, as (task id, channel, value), in version `goal`. What steps add by themselves is no write."""
+        """What tasks wrote, as (task id, channel, value), in version `goal`; without what steps add by themselves."""
         added = self.upcast({}, start, goal)
         return [
             (task_id, name, new)
