@@ -1784,17 +1784,9 @@ class TestStateMigration:
                 if "cents" in saver.get_tuple(thread("dan", "", which)).checkpoint["channel_values"]
             ]
 
-        faults = {
-            "bytes of a checkpoint": damage_checkpoint,
-            "bytes of metadata": damage_metadata,
-            "bytes of a value": damage_value,
-            "bytes of what a task wrote": damage_writes,
-            "a value that is gone": lose_value,
-            "writes without their checkpoint": orphan,
-            "a parent that is gone": lose_parent,
-            "a checkpoint whose parent is younger": cycle,
-            "a value of the wrong type": wrong_type,
-        }
+        mendable = [lose_parent, cycle]
+        faults = [wrong_type, lose_value, damage_value, damage_writes, damage_checkpoint, damage_metadata, orphan]
+        faults += mendable  # those that read first come first
 
         def problems(found):
             return sorted(tuple(each) for each in found)
@@ -1814,17 +1806,39 @@ class TestStateMigration:
             idea = "Looking changes nothing. (`saver.storage[…]` makes what is not there: it is a defaultdict.)"
             expect(everything(saver) == before, True, idea)
 
-        for what, harm in faults.items():
-            with behaviour(f"found and named: {what}"):
-                saver = store()
-                wanted = harm(saver)
-                wanted = wanted if isinstance(wanted, list) else [wanted]
-                before = everything(saver)
-                idea = f"There is {what}, and nothing else is wrong. Say what it is, and where: all four parts."
-                with no_error(expected=f"{wanted}", idea=f"{idea} Validation finds trouble, and never stops at it."):
-                    came = validate(saver, schema)
-                expect(problems(came), problems(wanted), idea)
-                expect(everything(saver) == before, True, "Validation looks, and changes nothing.")
+        def is_found(harm, what):
+            saver = store()
+            wanted = harm(saver)
+            wanted = wanted if isinstance(wanted, list) else [wanted]
+            before = everything(saver)
+            idea = f"{what} Nothing else is wrong. Say what it is, and where: all four parts."
+            with no_error(expected=f"{wanted}", idea=f"{idea} Validation finds trouble, and never stops at it."):
+                came = validate(saver, schema)
+            expect(problems(came), problems(wanted), idea)
+            expect(everything(saver) == before, True, "Validation looks, and changes nothing.")
+
+        with behaviour("damaged bytes of a checkpoint or its metadata are found"):
+            is_found(damage_checkpoint, "A bit of a checkpoint has flipped.")
+            is_found(damage_metadata, "A bit of a checkpoint's metadata has flipped.")
+
+        with behaviour("damaged bytes of a value, or of what a task wrote, are found"):
+            is_found(damage_value, "A bit of a channel's value, in `blobs`, has flipped.")
+            is_found(damage_writes, "A bit of what a task wrote, in `writes`, has flipped.")
+
+        with behaviour("a value that is gone is found"):
+            is_found(lose_value, "A checkpoint's `channel_versions` names a blob that is not there.")
+
+        with behaviour("a value of the wrong type is found"):
+            is_found(wrong_type, "`cents` is text, and the schema says int.")
+
+        with behaviour("writes without their checkpoint are found"):
+            is_found(orphan, "There are writes of a checkpoint that is not there.")
+
+        with behaviour("a parent that is gone is found"):
+            is_found(lose_parent, "A checkpoint names a parent that is not in the store.")
+
+        with behaviour("a circle of parents is found"):
+            is_found(cycle, "A checkpoint names a younger one as its parent, so who walks up walks for ever.")
 
         with behaviour("several problems are all found in one look"):
             saver = store()
@@ -1833,12 +1847,12 @@ class TestStateMigration:
             expect(set(problems(validate(saver, schema))) >= set(wanted), True, idea)
 
         with behaviour("what can be mended is mended"):
-            for what in ("a parent that is gone", "a checkpoint whose parent is younger"):
+            for harm in mendable:
                 saver = store()
-                harmed = faults[what](saver)
+                harmed = harm(saver)
                 count = sum(len(held) for spaces in saver.storage.values() for held in spaces.values())
                 mended, aside = repair(saver, schema)
-                idea = f"There is {what}. Nothing is lost if it becomes a first checkpoint, one without a parent."
+                idea = f"There is a {harmed[0]!r}. Nothing is lost if it becomes a first checkpoint, without a parent."
                 expect(problems(mended), [harmed], idea)
                 expect(list(aside), [], idea)
                 found = saver.get_tuple(thread(harmed[1], "", harmed[3]))
@@ -1861,11 +1875,11 @@ class TestStateMigration:
         with behaviour("after a repair all is well, nothing is lost, and conversations go on"):
             for _ in range(3):
                 saver = store()
-                chosen = rng.sample(sorted(faults), 5)
-                for what in chosen:
-                    faults[what](saver)
+                chosen = sorted(rng.sample(faults, 5), key=faults.index)
+                for harm in chosen:
+                    harm(saver)
                 before = everything(saver)
-                idea = f"These were wrong together: {', '.join(chosen)}."
+                idea = f"These were done to it: {', '.join(harm.__name__ for harm in chosen)}."
                 with no_error(expected="a repair", idea=idea):
                     mended, aside = in_time(10, "`repair`", idea, lambda saver=saver: repair(saver, schema))
                 idea = f"{idea} One repair may uncover the next problem: look again until there is none."
