@@ -793,10 +793,21 @@ class TestRedisStorage:
                 with refused(Exception, what="`put` with a frozen replica", idea=idea):
                     writer.put(config, *a_checkpoint({"step": 2}))
 
+            again = (
+                "The replica is frozen. The first attempt to store what a task wrote left it on the master alone, and "
+                "the next one, on another connection, changed nothing: `WAIT` had nothing to wait for, and said yes. A "
+                "repeat has to write something, as the `SET` in the `put_writes` that you were given does."
+            )
+
+            def refuse_writes():
+                with refused(Exception, what="`put_writes` with a frozen replica", idea=again):
+                    saver(seconds=1).put_writes(config, [("step", 2)], "task-1")
+
             replica.pause()
             try:
                 with another_connection_each_time():
                     in_time(5, "`put` with a frozen replica and seconds=0.5", idea, refuse)
+                    in_time(5, "`put_writes` with a frozen replica and seconds=1", again, refuse_writes)
             finally:
                 cluster.heal()
             writer, acknowledged = saver(seconds=0.5), None

@@ -228,6 +228,13 @@ WRONG_REDIS = [
     ),
     Wrong(
         "redis_cluster",
+        "a repeat of what a task wrote changes nothing",
+        {'[*commands, ("SET", self.key(config, "written"), task_id)]': "commands"},
+        ("a write that no replica has",),
+        ("A repeat has to write something",),
+    ),
+    Wrong(
+        "redis_cluster",
         "commands are sent one by one",
         {
             "                    return pipeline.execute()": (
@@ -1044,6 +1051,7 @@ STORE = \"\"\"
 for n = 1, #ARGV, 3 do
     redis.call(ARGV[n], KEYS[1], ARGV[n + 1], ARGV[n + 2])
 end
+redis.call('SET', KEYS[2], 'stored')
 return #ARGV / 3
 \"\"\"
 
@@ -1079,7 +1087,7 @@ class ClusterSaver(BaseCheckpointSaver):
         for note in self.attempts():
             try:
                 with self.master(key).client() as one:  # a client that has one connection
-                    one.eval(STORE, 1, key, *(part for change in changes for part in change))
+                    one.eval(STORE, 2, key, f"{key}:stored", *(part for change in changes for part in change))
                     there = one.wait(self.replicas, 300)
                 if there >= self.replicas:
                     return
@@ -1210,7 +1218,8 @@ class ClusterSaver(BaseCheckpointSaver):
             kind, data = self.serde.dumps_typed(value)
             field = json.dumps([task_id, number])
             told = json.dumps([task_id, channel, kind, task_path]).encode() + b"\\n" + data
-            self.run(key, [("HSETNX" if number >= 0 else "HSET", key, field, told)], safe=True)
+            seen = ("INCR", self.key(config, "seen"))
+            self.run(key, [("HSETNX" if number >= 0 else "HSET", key, field, told), seen], safe=True)
 
     def get_tuple(self, config):
         checkpoint_id = config["configurable"].get("checkpoint_id")
