@@ -83,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The server's answer."""
         with socket.create_connection(self.server.target) as upstream:
             self.headers["Connection"] = "close"
+            del self.headers["Expect"]  # the client has been told to go on
             lines = [self.requestline, *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
             upstream.sendall("\r\n".join(lines).encode() + body)
             if not whole:

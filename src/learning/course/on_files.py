@@ -1,0 +1,148 @@
+"""What the test of lesson 4's files stands on: states to compare, kills and power cuts, and writers that meet."""
+
+import multiprocessing
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from learning.faults.disk import moments
+
+from .expect import Missed, unwritten
+from .scenarios import a_checkpoint, shorten, thread
+
+MOST_MOMENTS = 60
+"""At how many moments of one write a process is killed at the most, or another writer let in."""
+
+PATIENCE = 0.15
+"""Seconds that a writer is given to come in between. One that waits for a lock comes in after that."""
+
+_FORK = multiprocessing.get_context("fork")
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that is empty at first."""
+    with TemporaryDirectory() as made:
+        yield Path(made).resolve()
+
+
+def names_of(cls: type) -> dict[str, Any]:
+    """The names of the module that a learner's class is in."""
+    return vars(cls)["__init__"].__globals__ if "__init__" in vars(cls) else {}
+
+
+def newest(saver: Any, customer: str) -> Any:
+    """The values of a thread's newest checkpoint, and what tasks wrote after it; None if there is no such thread."""
+    found = saver.get_tuple(thread(customer))
+    return found and (found.checkpoint["channel_values"], sorted(found.pending_writes or []))
+
+
+def holds(make: Callable[[], Any], customer: str, allowed: list[Any], what: str, idea: str) -> None:
+    """See that a new saver finds one of the allowed states of a thread, as `newest` gives them.
+
+    Raises:
+        Missed: if it finds another, or raises an error.
+    """
+    expected = " or ".join(dict.fromkeys(_told(state) for state in allowed))
+    try:
+        came = newest(make(), customer)
+    except Exception as error:
+        if unwritten(error):
+            raise
+        raise Missed(expected=f"{what}: {expected}", came=f"{type(error).__name__}: {error}", idea=idea) from error
+    if came not in allowed:
+        raise Missed(expected=f"{what}: {expected}", came=_told(came), idea=idea)
+
+
+def _told(state: Any) -> str:
+    """A state without what makes it long."""
+    if state is None:
+        return "no such thread"
+    values, writes = state
+    named = {name: value for name, value in values.items() if name != "letter"}
+    return f"the state {shorten(named)}" + (f" with the writes {shorten(writes)}" if writes else "")
+
+
+def letter(rng: random.Random) -> dict[str, Any]:
+    """Values that take some sectors of a disk."""
+    return {"letter": rng.randbytes(rng.randint(2_000, 6_000)), "step": rng.randrange(10**6)}
+
+
+def sizes_in(folder: Path) -> list[int]:
+    """The sizes of all files in a folder."""
+    return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+
+
+def flipped(path: Path, rng: random.Random) -> str:
+    """Flip one bit of a file; says where."""
+    data = bytearray(path.read_bytes())
+    place, bit = rng.randrange(len(data)), rng.randrange(8)
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+    return f"bit {bit} of byte {place} of {len(data)}"
+
+
+# --- two writers ------------------------------------------------------------------------------------------------------
+
+
+def meeting(
+    make: Callable[[], Any], customer: str, number: int, process: bool, names: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """Have one writer put a checkpoint, and another one put another in the middle of that, in the same thread.
+
+    Args:
+        make: makes a saver; each writer has its own.
+        number: the moment at which the other comes in; see `learning.faults.disk.moments`.
+        process: whether the other is in a process of its own, else in a thread.
+
+    Returns:
+        The values that were put, by the id of their checkpoint, and whether the moment came.
+    """
+    stored, come, go = {}, False, _FORK.Event()
+    made = [a_checkpoint({"writer": writer, "moment": number}) for writer in ("one", "other")]
+    one, other = make(), make()
+
+    def put_other() -> None:
+        if go.wait(20):
+            other.put(thread(customer), *made[1])
+
+    kind = _FORK.Process if process else threading.Thread
+    meanwhile = kind(target=put_other, daemon=True)
+    meanwhile.start()  # before the first has locked anything that a new process would have, too
+    seen = 0
+
+    def count(*_: Any) -> None:
+        nonlocal seen, come
+        seen += 1
+        if seen == number + 1 and threading.current_thread() is threading.main_thread():
+            come = True
+            go.set()
+            meanwhile.join(PATIENCE)
+
+    with moments(count, names):
+        one.put(thread(customer), *made[0])
+    go.set()
+    meanwhile.join(5)
+    for checkpoint, *_ in made:
+        stored[checkpoint["id"]] = checkpoint["channel_values"]
+    if meanwhile.is_alive():
+        idea = "Another writer waits for ever: give the lock back when the change is stored, also after an error."
+        raise Missed(expected="the other writer stores its checkpoint", came="it still waits", idea=idea)
+    return stored, come
+
+
+def all_there(saver: Any, customer: str, stored: dict[str, Any], who: str, idea: str) -> None:
+    """See that these checkpoints are in a thread, by their ids.
+
+    Raises:
+        Missed: if one is not.
+    """
+    for checkpoint_id, values in stored.items():
+        found = saver.get_tuple(thread(customer, "", checkpoint_id))
+        if found is None or found.checkpoint["channel_values"] != values:
+            came = "nothing" if found is None else shorten(found.checkpoint["channel_values"])
+            raise Missed(expected=f"{who}: the checkpoint {shorten(values)}", came=came, idea=idea)
