@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-from learning.faults.disk import moments
+from learning.faults.disk import Image, moments, restore
 
 from .expect import Missed, unwritten
 from .scenarios import a_checkpoint, shorten, thread
@@ -41,21 +41,27 @@ def newest(saver: Any, customer: str) -> Any:
     return found and (found.checkpoint["channel_values"], sorted(found.pending_writes or []))
 
 
-def holds(make: Callable[[], Any], customer: str, allowed: list[Any], what: str, idea: str) -> None:
-    """See that a new saver finds one of the allowed states of a thread, as `newest` gives them.
+def holds(cls: type, path: Path, customer: str, allowed: list[Any], idea: str) -> None:
+    """See that a new saver on a folder finds one of the allowed states of a thread, as `newest` gives them.
 
     Raises:
         Missed: if it finds another, or raises an error.
     """
     expected = " or ".join(dict.fromkeys(_told(state) for state in allowed))
     try:
-        came = newest(make(), customer)
+        came = newest(cls(path), customer)
     except Exception as error:
         if unwritten(error):
             raise
-        raise Missed(expected=f"{what}: {expected}", came=f"{type(error).__name__}: {error}", idea=idea) from error
+        raise Missed(expected=expected, came=f"{type(error).__name__}: {error}", idea=idea) from error
     if came not in allowed:
-        raise Missed(expected=f"{what}: {expected}", came=_told(came), idea=idea)
+        raise Missed(expected=expected, came=_told(came), idea=idea)
+
+
+def left_on_disk(cls: type, images: list[Image], scratch: Path, customer: str, allowed: list[Any], idea: str) -> None:
+    """See what `holds` sees, for each image of what a power cut has left, restored below `scratch`."""
+    for image in images:
+        holds(cls, restore(image, Path(mkdtemp(dir=scratch))), customer, allowed, idea)
 
 
 def _told(state: Any) -> str:

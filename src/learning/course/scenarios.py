@@ -1,6 +1,7 @@
 """What the graded tests stand on: checkpoints of a known size, conversations drawn at random, independent counts."""
 
 import asyncio
+import itertools
 from collections import Counter
 from datetime import datetime
 
@@ -23,9 +24,12 @@ def thread(thread_id, namespace="", checkpoint_id=None):
     return {"configurable": config | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
 
 
+_versions = itertools.count(1)
+
+
 def a_checkpoint(values):
-    """Arguments for `put`, after the config: a first checkpoint with these channel values. Always of the same size."""
-    versions = {channel: f"{1:032}.{0:016}" for channel in values}
+    """Arguments for `put`, after the config: a checkpoint whose channels have just changed. Always of the same size."""
+    versions = dict.fromkeys(values, f"{next(_versions):032}.{0:016}")
     checkpoint = {
         "v": 4,
         "id": str(uuid6()),

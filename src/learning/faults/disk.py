@@ -152,22 +152,21 @@ class Disk:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-        self.note()
 
-    def note(self) -> None:
-        """The power may be cut now."""
+    def now(self) -> list[Image]:
+        """What a power cut would leave at this moment."""
         self._look()
+        images: list[Image] = []
         for names, contents in [(_first, _first), (_last, _first), *[(self._chance.choice, self._torn)] * self._more]:
-            image: Image = {}
-            self._leave("", names, contents, image)
-            if image not in self.images[-3:]:
-                self.images.append(image)
+            images.append({})
+            self._leave("", names, contents, images[-1])
+        return images
 
     def _happens(self, name: str, arguments: tuple[Any, ...], done: bool) -> None:
         if done and name in SYNCS:
             self._look()
             self._synced(os.fstat(_descriptor(arguments[0])) if arguments else None)
-        self.note()
+        self.images += [image for image in self.now() if image not in self.images[-3:]]
 
     def _look(self) -> None:
         """Add what is there now to what is known of each file and folder."""
