@@ -1312,14 +1312,15 @@ class TestCustomStorage:
         with behaviour("the official conformance suite passes"), folder() as path:
             passes_conformance(lambda: FileSaver(mkdtemp(dir=path)))
             saver = FileSaver(path)
-            one, other = (saver.get_next_version(f"{7:032}.{0:016}", None) for _ in range(2))
+            before = saver.get_next_version(None, None)
+            one, other = (saver.get_next_version(before, None) for _ in range(2))
             idea = (
                 "Two branches of a conversation go on from the same version. A plain number would give both the same "
                 "one, and whatever keeps values by their version (an InMemorySaver in front, say) would mix them up. "
                 "PlainSaver's `get_next_version` adds something random: leave it as it is."
             )
             expect(one == other, False, idea)
-            expect(f"{7:032}.{0:016}" < min(one, other), True, f"{idea} The next version is the greater one.")
+            expect(before < min(one, other), True, f"{idea} The next version is the greater one.")
 
         with behaviour("whatever a thread is called, its files stay in the folder"), folder() as outer:
             path = outer / "deep" / "er" / "store"
@@ -1446,18 +1447,20 @@ class TestCustomStorage:
                         raise Missed(expected="a ValueError", came=came, idea=idea)
                     each.write_bytes(data)
 
-        with behaviour("two writers on one thread lose nothing"), folder() as path:
-            for process in (True, False):
-                who = "two processes" if process else "two threads of one process"
+        with behaviour("two writers at the same time lose nothing"), folder() as path:
+            for process, customers in ((True, ("ana", "ana")), (False, ("ana", "ana")), (False, ("ana", "ben"))):
+                who = "two processes" if process else "two threads of one process, with one saver"
+                where = "the same thread" if customers == ("ana", "ana") else "two threads"
+                idea = (
+                    f"{who.capitalize()} put a checkpoint each into {where}, one in the middle of the other's `put`. "
+                    "Whoever reads a file, changes it and writes it anew has to keep others out meanwhile: "
+                    "`fcntl.flock` on a file that is never replaced, opened anew each time. And no two threads share a "
+                    "file, not even one for what is not yet whole."
+                )
                 for number in range(MOST_MOMENTS):
-                    idea = (
-                        f"In {who} a FileSaver put a checkpoint into the same thread, one in the middle of the other's "
-                        "`put`. Whoever reads a file, changes it and writes it anew has to keep others out meanwhile: "
-                        "`fcntl.flock` on a file that is never replaced, opened anew each time."
-                    )
                     with no_error(expected="both checkpoints are stored", idea=idea):
-                        stored, come = meeting(lambda: FileSaver(path), "ana", number, process, names)
-                    all_there(FileSaver(path), "ana", stored, who, idea)
+                        stored, come = meeting(lambda: FileSaver(path), customers, number, process, names)
+                        all_there(FileSaver(path), stored, who, idea)
                     if not come:
                         break
 
@@ -1697,6 +1700,12 @@ class TestCustomStorage:
             found = saver.get_tuple(first)
             idea = "An older checkpoint, which the hot saver does not have, is in the cold one."
             expect(found and found.checkpoint["channel_values"], {"step": 1}, idea)
+            hot.delete_thread("ana")
+            saver.get_tuple(first)
+            idea = (
+                "An older checkpoint was read by its id. The hot saver, with that alone, would take it for the newest."
+            )
+            expect(steps(saver), [2], f"{idea} So what is warmed is the newest.")
             idea = "The hot saver may have lost older checkpoints. A listing has to come from the one that has all."
             expect([each.checkpoint["channel_values"]["step"] for each in saver.list(thread("ana"))], [2, 1], idea)
             saver.put_writes(second, [("messages", "hello"), ("step", 3)], "task-1", "~pull")

@@ -96,25 +96,31 @@ def flipped(path: Path, rng: random.Random) -> str:
 
 
 def meeting(
-    make: Callable[[], Any], customer: str, number: int, process: bool, names: dict[str, Any]
-) -> tuple[dict[str, Any], bool]:
-    """Have one writer put a checkpoint, and another one put another in the middle of that, in the same thread.
+    make: Callable[[], Any], customers: tuple[str, str], number: int, process: bool, names: dict[str, Any]
+) -> tuple[list[tuple[Any, Any]], bool]:
+    """Have one writer put a checkpoint, and another one put another in the middle of that.
 
     Args:
-        make: makes a saver; each writer has its own.
+        make: makes a saver. Writers in two processes have one each, those in two threads share one.
+        customers: the thread of each.
         number: the moment at which the other comes in; see `learning.faults.disk.moments`.
         process: whether the other is in a process of its own, else in a thread.
 
     Returns:
-        The values that were put, by the id of their checkpoint, and whether the moment came.
+        The config and the values of each checkpoint that was put, and whether the moment came.
     """
-    stored, come, go = {}, False, _FORK.Event()
+    come, go = False, _FORK.Event()
     made = [a_checkpoint({"writer": writer, "moment": number}) for writer in ("one", "other")]
-    one, other = make(), make()
+    one = make()
+    other = make() if process else one
+    errors: list[Exception] = []
 
     def put_other() -> None:
         if go.wait(20):
-            other.put(thread(customer), *made[1])
+            try:
+                other.put(thread(customers[1]), *made[1])
+            except Exception as error:
+                errors.append(error)
 
     kind = _FORK.Process if process else threading.Thread
     meanwhile = kind(target=put_other, daemon=True)
@@ -123,32 +129,37 @@ def meeting(
 
     def count(*_: Any) -> None:
         nonlocal seen, come
-        seen += 1
-        if seen == number + 1 and threading.current_thread() is threading.main_thread():
-            come = True
-            go.set()
-            meanwhile.join(PATIENCE)
+        if threading.current_thread() is threading.main_thread():
+            seen += 1
+            if seen == number + 1:
+                come = True
+                go.set()
+                meanwhile.join(PATIENCE)
 
     with moments(count, names):
-        one.put(thread(customer), *made[0])
+        one.put(thread(customers[0]), *made[0])
     go.set()
     meanwhile.join(5)
-    for checkpoint, *_ in made:
-        stored[checkpoint["id"]] = checkpoint["channel_values"]
     if meanwhile.is_alive():
         idea = "Another writer waits for ever: give the lock back when the change is stored, also after an error."
         raise Missed(expected="the other writer stores its checkpoint", came="it still waits", idea=idea)
+    if errors:
+        raise errors[0]
+    stored = [
+        (thread(customer, "", checkpoint["id"]), checkpoint["channel_values"])
+        for customer, (checkpoint, *_) in zip(customers, made, strict=True)
+    ]
     return stored, come
 
 
-def all_there(saver: Any, customer: str, stored: dict[str, Any], who: str, idea: str) -> None:
-    """See that these checkpoints are in a thread, by their ids.
+def all_there(saver: Any, stored: list[tuple[Any, Any]], who: str, idea: str) -> None:
+    """See that these checkpoints are there, by their configs.
 
     Raises:
         Missed: if one is not.
     """
-    for checkpoint_id, values in stored.items():
-        found = saver.get_tuple(thread(customer, "", checkpoint_id))
+    for config, values in stored:
+        found = saver.get_tuple(config)
         if found is None or found.checkpoint["channel_values"] != values:
             came = "nothing" if found is None else shorten(found.checkpoint["channel_values"])
             raise Missed(expected=f"{who}: the checkpoint {shorten(values)}", came=came, idea=idea)
