@@ -52,7 +52,7 @@ WRONG_CUSTOM = [
         "file_storage",
         "slashes are taken out of the thread's id",
         {
-            "hashlib.sha256(thread_id.encode()).hexdigest()": "('t' + thread_id.replace('/', '_').replace('\\0', '_'))[:200]"
+            "hashlib.sha256(thread_id.encode()).hexdigest()": "('t' + thread_id.replace('/', '_').replace('\\0', '_'))[:60]"
         },
         ("whatever a thread is called",),
         ("no two ids may lead to the same file",),
@@ -658,4 +658,919 @@ WRONG_CUSTOM = [
         ("thread, namespace and checkpoint id",),
     ),
 ]
-RIGHT_CUSTOM: list[Right] = []
+RIGHT_CUSTOM = [
+    Right(
+        "file_storage",
+        "one lock for all, new files with names of their own, and functions imported from os",
+        """
+import base64
+import fcntl
+import hashlib
+import json
+import zlib
+from contextlib import contextmanager
+from os import O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_RDWR, O_WRONLY, close, fsync, open as open_fd, rename, unlink, write
+from pathlib import Path
+from uuid import uuid4
+
+from learning.savers.plain import PlainSaver
+
+
+class Damaged(ValueError):
+    pass
+
+
+class FileSaver(PlainSaver):
+    def __init__(self, path):
+        super().__init__()
+        self.path = Path(path)
+
+    def file_of(self, thread_id):
+        name = hashlib.blake2b(thread_id.encode("utf-8", "surrogatepass")).digest()
+        return self.path / ("thread-" + base64.b32encode(name).decode().rstrip("="))
+
+    def pack(self, thread_id, data):
+        name = json.dumps(thread_id).encode()
+        body = len(name).to_bytes(4, "big") + name + data
+        return zlib.crc32(body).to_bytes(4, "big") + len(body).to_bytes(8, "big") + body
+
+    def unpack(self, stored):
+        body = stored[12:]
+        if len(stored) < 16 or zlib.crc32(body) != int.from_bytes(stored[:4], "big"):
+            raise Damaged("a file is damaged")
+        if len(body) != int.from_bytes(stored[4:12], "big"):
+            raise Damaged("a file is cut short")
+        end = 4 + int.from_bytes(body[:4], "big")
+        return json.loads(body[4:end]), body[end:]
+
+    @contextmanager
+    def locked(self):
+        lock = open_fd(self.path / "lock", O_CREAT | O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            close(lock)
+
+    def sync_folder(self):
+        folder = open_fd(self.path, O_RDONLY | O_DIRECTORY)
+        try:
+            fsync(folder)
+        finally:
+            close(folder)
+
+    def change(self, thread_id, edit):
+        with self.locked():
+            content = memoryview(self.pack(thread_id, edit(self.read(thread_id))))
+            new = self.path / f"new-{uuid4().hex}"
+            file = open_fd(new, O_CREAT | O_EXCL | O_WRONLY)
+            try:
+                while content:
+                    content = content[write(file, content) :]
+                fsync(file)
+            finally:
+                close(file)
+            rename(new, self.file_of(thread_id))
+            self.sync_folder()
+
+    def read(self, thread_id):
+        file = self.file_of(thread_id)
+        return self.unpack(file.read_bytes())[1] if file.exists() else None
+
+    def remove(self, thread_id):
+        with self.locked():
+            if self.file_of(thread_id).exists():
+                unlink(self.file_of(thread_id))
+            self.sync_folder()
+
+    def threads(self):
+        return [self.unpack(file.read_bytes())[0] for file in self.path.glob("thread-*")]
+""",
+    ),
+    Right(
+        "file_storage",
+        "from nothing: each checkpoint and each write is a file of its own, so that nothing has to be locked",
+        """
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple, get_checkpoint_metadata
+
+
+class FileSaver(BaseCheckpointSaver):
+    def __init__(self, path):
+        super().__init__()
+        self.path = Path(path)
+
+    def store(self, place, name, value, replace=True):
+        place.mkdir(exist_ok=True)
+        kind, data = self.serde.dumps_typed(value)
+        body = kind.encode() + b" " + data
+        new = place / f".{uuid4().hex}"
+        with open(new, "wb") as file:
+            file.write(hashlib.sha256(body).digest() + body)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(new, place / name)
+        else:
+            try:
+                os.link(new, place / name)
+            except FileExistsError:
+                pass
+            os.unlink(new)
+        for folder in (place, self.path):
+            self.sync(folder)
+
+    def sync(self, folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    def load(self, file):
+        stored = file.read_bytes()
+        if hashlib.sha256(stored[32:]).digest() != stored[:32]:
+            raise ValueError(f"{file} is damaged")
+        kind, _, data = stored[32:].partition(b" ")
+        return self.serde.loads_typed((kind.decode(), data))
+
+    def place(self, thread_id):
+        return self.path / ("t" + hashlib.sha256(str(thread_id).encode()).hexdigest())
+
+    def put(self, config, checkpoint, metadata, new_versions):
+        named = config["configurable"]
+        thread_id, space = str(named["thread_id"]), named.get("checkpoint_ns", "")
+        value = [thread_id, space, named.get("checkpoint_id"), checkpoint, get_checkpoint_metadata(config, metadata)]
+        name = hashlib.sha256(space.encode()).hexdigest()[:16]
+        self.store(self.place(thread_id), f"c {name} {checkpoint['id']}", value)
+        return self.config(thread_id, space, checkpoint["id"])
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        named = config["configurable"]
+        for number, (channel, value) in enumerate(writes):
+            index = WRITES_IDX_MAP.get(channel, number)
+            space = hashlib.sha256(named.get("checkpoint_ns", "").encode()).hexdigest()[:16]
+            task = hashlib.sha256(task_id.encode()).hexdigest()[:16]
+            name = f"w {space} {named['checkpoint_id']} {task} {index}"
+            value = [(task_path, task_id, index), (task_id, channel, value)]
+            self.store(self.place(named["thread_id"]), name, value, replace=index < 0)
+
+    def config(self, thread_id, space, id):
+        return {"configurable": {"thread_id": thread_id, "checkpoint_ns": space, "checkpoint_id": id}}
+
+    def found(self, file):
+        thread_id, space, parent, checkpoint, metadata = self.load(file)
+        writes = [self.load(each) for each in file.parent.glob(f"w {file.name[2:]} *")]
+        return CheckpointTuple(
+            self.config(thread_id, space, checkpoint["id"]),
+            checkpoint,
+            metadata,
+            self.config(thread_id, space, parent) if parent else None,
+            [tuple(write) for _, write in sorted(writes, key=lambda each: tuple(each[0]))],
+        )
+
+    def get_tuple(self, config):
+        named = config["configurable"]
+        space = hashlib.sha256(named.get("checkpoint_ns", "").encode()).hexdigest()[:16]
+        files = list(self.place(named["thread_id"]).glob(f"c {space} {named.get('checkpoint_id') or '*'}"))
+        return self.found(max(files)) if files else None
+
+    def list(self, config, *, filter=None, before=None, limit=None):
+        named = config["configurable"] if config else {}
+        places = [self.place(named["thread_id"])] if config else self.path.glob("t*")
+        files = [file for place in places for file in place.glob("c *")]
+        for file in sorted(files, key=lambda file: file.name.split(" ")[2], reverse=True):
+            found = self.found(file)
+            its = found.config["configurable"]
+            if "checkpoint_ns" in named and its["checkpoint_ns"] != named["checkpoint_ns"]:
+                continue
+            if named.get("checkpoint_id") and its["checkpoint_id"] != named["checkpoint_id"]:
+                continue
+            if before and its["checkpoint_id"] >= before["configurable"]["checkpoint_id"]:
+                continue
+            if filter and any(found.metadata.get(key) != value for key, value in filter.items()):
+                continue
+            if limit is not None:
+                limit -= 1
+                if limit < 0:
+                    return
+            yield found
+
+    def delete_thread(self, thread_id):
+        gone = self.path / f"gone {uuid4().hex}"
+        try:
+            os.rename(self.place(thread_id), gone)
+        except FileNotFoundError:
+            return
+        self.sync(self.path)
+        shutil.rmtree(gone)
+
+    def get_next_version(self, current, channel):
+        return f"{int(current.split('.')[0]) + 1 if current else 1:032}.{random.getrandbits(64):020}"
+
+    async def aput(self, *arguments):
+        return await asyncio.to_thread(self.put, *arguments)
+
+    async def aput_writes(self, *arguments, **options):
+        await asyncio.to_thread(self.put_writes, *arguments, **options)
+
+    async def aget_tuple(self, config):
+        return await asyncio.to_thread(self.get_tuple, config)
+
+    async def alist(self, config, **options):
+        for found in await asyncio.to_thread(lambda: [*self.list(config, **options)]):
+            yield found
+
+    async def adelete_thread(self, thread_id):
+        await asyncio.to_thread(self.delete_thread, thread_id)
+""",
+    ),
+    Right(
+        "s3_storage",
+        "recursion, a paginator that goes on after the last key, and the kinds of errors by name",
+        """
+import random
+import time
+from urllib.parse import quote, unquote
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from learning.savers.plain import PlainSaver
+
+
+class S3Saver(PlainSaver):
+    def __init__(self, client, bucket, attempts=5, sleep=time.sleep):
+        super().__init__()
+        self.client, self.bucket, self.attempts, self.sleep = client, bucket, attempts, sleep
+
+    def patiently(self, request, attempt=1):
+        try:
+            return request()
+        except (BotoCoreError, ClientError) as error:
+            if attempt >= self.attempts or not self.may_pass(error):
+                raise
+        ceiling = 0.1 * 2 ** (attempt - 1)
+        self.sleep(ceiling - random.random() * ceiling / 2)
+        return self.patiently(request, attempt + 1)
+
+    def may_pass(self, error):
+        answer = getattr(error, "response", None)
+        return answer is None or answer["ResponseMetadata"]["HTTPStatusCode"] in {429, *range(500, 600)}
+
+    def where(self, thread_id):
+        return {"Bucket": self.bucket, "Key": f"conversations/{quote(thread_id, safe='')}.thread"}
+
+    def find(self, thread_id):
+        found = self.client.get_object(**self.where(thread_id))
+        return found["ETag"], b"".join(found["Body"].iter_chunks())
+
+    def read_with_tag(self, thread_id):
+        try:
+            return self.patiently(lambda: self.find(thread_id))
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise
+            return None, None
+
+    def read(self, thread_id):
+        return self.read_with_tag(thread_id)[1]
+
+    def change(self, thread_id, edit):
+        tag, data = self.read_with_tag(thread_id)
+        only_if = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        body = edit(data)
+        try:
+            self.patiently(lambda: self.client.put_object(Body=body, **only_if, **self.where(thread_id)))
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (404, 409, 412):
+                raise
+            self.change(thread_id, edit)
+
+    def remove(self, thread_id):
+        self.patiently(lambda: self.client.delete_object(**self.where(thread_id)))
+
+    def threads(self):
+        last, more = "", True
+        while more:
+            page = self.patiently(
+                lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix="conversations/", StartAfter=last)
+            )
+            keys = [found["Key"] for found in page.get("Contents", ())]
+            for key in keys:
+                yield unquote(key[len("conversations/") : -len(".thread")])
+            more, last = page["IsTruncated"], keys[-1] if keys else ""
+""",
+    ),
+    Right(
+        "s3_storage",
+        "a loop for everything, and a paginator whose pages are asked for one by one",
+        """
+import time
+from random import uniform
+from urllib.parse import quote, unquote
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from learning.savers.plain import PlainSaver
+
+
+class S3Saver(PlainSaver):
+    def __init__(self, client, bucket, attempts=5, sleep=time.sleep):
+        super().__init__()
+        self.client, self.bucket, self.attempts, self.sleep = client, bucket, attempts, sleep
+
+    def ask(self, request):
+        for left in reversed(range(self.attempts)):
+            try:
+                return 200, request()
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status in (404, 409, 412):
+                    return status, None
+                if not left or (status < 500 and status != 429):
+                    raise
+            except BotoCoreError:
+                if not left:
+                    raise
+            high = 0.1 * 2 ** (self.attempts - left - 1)
+            self.sleep(uniform(high / 2, high))
+
+    def object(self, thread_id):
+        def request():
+            found = self.client.get_object(Bucket=self.bucket, Key="state/" + quote("t" + thread_id, safe=""))
+            return found["Body"].read(), {"IfMatch": found["ETag"]}
+
+        status, found = self.ask(request)
+        if status == 409:
+            raise RuntimeError("a read met a conflict")
+        return found or (None, {"IfNoneMatch": "*"})
+
+    def read(self, thread_id):
+        return self.object(thread_id)[0]
+
+    def change(self, thread_id, edit):
+        while True:
+            data, condition = self.object(thread_id)
+            place = {"Bucket": self.bucket, "Key": "state/" + quote("t" + thread_id, safe="")}
+            if self.ask(lambda: self.client.put_object(Body=edit(data), **place, **condition))[0] == 200:
+                return
+
+    def remove(self, thread_id):
+        place = {"Bucket": self.bucket, "Key": "state/" + quote("t" + thread_id, safe="")}
+        self.ask(lambda: self.client.delete_object(**place))
+
+    def threads(self):
+        token = {}
+        while True:
+            _, page = self.ask(lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix="state/", **token))
+            yield from (unquote(each["Key"].removeprefix("state/"))[1:] for each in page.get("Contents", []))
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+""",
+    ),
+    Right(
+        "hybrid_storage",
+        "accepts while the cold saver is gone, and brings it later what it has missed",
+        """
+import threading
+
+from learning.savers.forwarding import ForwardingSaver
+
+
+class HybridSaver(ForwardingSaver):
+    cold_gone = "accept"
+
+    def __init__(self, hot, cold):
+        super().__init__(cold)
+        self.hot, self.cold = hot, cold
+        self.stale, self.owed = set(), {}
+        self.lock = threading.RLock()
+
+    def with_allowlist(self, extra_allowlist):
+        clone = super().with_allowlist(extra_allowlist)
+        clone.cold, clone.hot = clone.inner, self.hot.with_allowlist(extra_allowlist)
+        return clone
+
+    def settle(self, thread_id):
+        with self.lock:
+            owed = self.owed.get(thread_id, [])
+            while owed:
+                method, arguments = owed[0]
+                getattr(self.cold, method)(*arguments)
+                owed.pop(0)
+            self.owed.pop(thread_id, None)
+
+    def in_hot(self, thread_id, method, *arguments):
+        try:
+            if thread_id in self.stale:
+                self.hot.delete_thread(thread_id)
+                self.stale.discard(thread_id)
+            return getattr(self.hot, method)(*arguments)
+        except Exception:
+            self.stale.add(thread_id)
+            raise
+
+    def write(self, method, *arguments):
+        thread_id = arguments[0]["configurable"]["thread_id"]
+        try:
+            self.settle(thread_id)
+            result = getattr(self.cold, method)(*arguments)
+        except Exception:
+            if thread_id in self.stale:
+                raise
+            result = self.in_hot(thread_id, method, *arguments)
+            with self.lock:
+                self.owed.setdefault(thread_id, []).append((method, arguments))
+            return result
+        try:
+            self.in_hot(thread_id, method, *arguments)
+        except Exception:
+            pass
+        return result
+
+    def put(self, config, checkpoint, metadata, new_versions):
+        return self.write("put", config, checkpoint, metadata, new_versions)
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        self.write("put_writes", config, writes, task_id, task_path)
+
+    def delete_thread(self, thread_id):
+        self.cold.delete_thread(thread_id)
+        self.owed.pop(thread_id, None)
+        try:
+            self.in_hot(thread_id, "delete_thread", thread_id)
+        except Exception:
+            pass
+
+    def get_tuple(self, config):
+        thread_id = config["configurable"]["thread_id"]
+        try:
+            self.settle(thread_id)
+        except Exception:
+            pass
+        try:
+            found = self.in_hot(thread_id, "get_tuple", config)
+        except Exception:
+            found = None
+        if found is None:
+            found = self.cold.get_tuple(config)
+            if found and not found.pending_writes and "checkpoint_id" not in config["configurable"]:
+                self.warm(found)
+        return found
+
+    def list(self, config, **options):
+        for thread_id in list(self.owed):
+            self.settle(thread_id)
+        yield from self.cold.list(config, **options)
+
+    def warm(self, found):
+        named = found.config["configurable"]
+        above = found.parent_config or {"configurable": {**named, "checkpoint_id": None}}
+        try:
+            versions = found.checkpoint["channel_versions"]
+            self.in_hot(named["thread_id"], "put", above, found.checkpoint, found.metadata, versions)
+        except Exception:
+            pass
+""",
+    ),
+    Right(
+        "hybrid_storage",
+        "keeps a list of what may be trusted instead of what may not",
+        """
+from learning.savers.forwarding import ForwardingSaver
+
+
+class HybridSaver(ForwardingSaver):
+    cold_gone = "refuse"
+
+    def __init__(self, hot, cold):
+        super().__init__(cold)
+        self.hot, self.cold = hot, cold
+        self.trusted = set()
+
+    def trusts(self, thread_id):
+        if thread_id in self.trusted:
+            return True
+        try:
+            self.hot.delete_thread(thread_id)
+        except Exception:
+            return False
+        self.trusted.add(thread_id)
+        return True
+
+    def put(self, config, *more):
+        return self.both("put", config, more)
+
+    def put_writes(self, config, *more, **named):
+        return self.both("put_writes", config, more, named)
+
+    def both(self, method, config, more, named=None):
+        thread_id = config["configurable"]["thread_id"]
+        ready = thread_id in self.trusted or self.trusts(thread_id)
+        self.trusted.discard(thread_id)
+        result = getattr(self.cold, method)(config, *more, **named or {})
+        if ready:
+            try:
+                getattr(self.hot, method)(config, *more, **named or {})
+                self.trusted.add(thread_id)
+            except Exception:
+                pass
+        return result
+
+    def delete_thread(self, thread_id):
+        self.trusted.discard(thread_id)
+        self.cold.delete_thread(thread_id)
+        self.trusts(thread_id)
+
+    def get_tuple(self, config):
+        thread_id = config["configurable"]["thread_id"]
+        if self.trusts(thread_id):
+            try:
+                if found := self.hot.get_tuple(config):
+                    return found
+            except Exception:
+                self.trusted.discard(thread_id)
+        found = self.cold.get_tuple(config)
+        if found and not found.pending_writes and not config["configurable"].get("checkpoint_id"):
+            named = found.config["configurable"]
+            above = found.parent_config or {"configurable": {**named, "checkpoint_id": None}}
+            try:
+                if self.trusts(thread_id):
+                    self.hot.put(above, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
+            except Exception:
+                self.trusted.discard(thread_id)
+        return found
+""",
+    ),
+    Right(
+        "custom_monitoring",
+        "measures with its own clock, and makes its clone without copy",
+        """
+import time
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from prometheus_client import Counter, Histogram
+
+
+class MonitoredSaver(BaseCheckpointSaver):
+    def __init__(self, inner, registry):
+        self.metrics = (
+            Histogram("saver_seconds", "s", ["method"], buckets=(0.001, 0.01, 0.1, 1, 10), registry=registry),
+            Counter("saver_errors", "e", ["error", "method"], registry=registry),
+            Counter("saver_bytes", "b", ["method"], registry=registry),
+        )
+        self.around(inner)
+
+    def around(self, inner):
+        super().__init__(serde=inner.serde)
+        self.inner = inner
+
+    def begin(self):
+        return time.perf_counter()
+
+    def end(self, method, begin, error=None):
+        seconds, errors, _ = self.metrics
+        seconds.labels(method=method).observe(time.perf_counter() - begin)
+        if isinstance(error, Exception):
+            errors.labels(method=method, error=error.__class__.__name__).inc()
+
+    def weighed(self, method, checkpoint):
+        self.metrics[2].labels(method=method).inc(len(self.inner.serde.dumps_typed(checkpoint)[1]))
+
+    def call(self, method, *arguments):
+        begin = self.begin()
+        try:
+            result = getattr(self.inner, method)(*arguments)
+        except Exception as error:
+            self.end(method, begin, error)
+            raise
+        self.end(method, begin)
+        return result
+
+    async def acall(self, method, *arguments):
+        begin = self.begin()
+        try:
+            result = await getattr(self.inner, "a" + method)(*arguments)
+        except Exception as error:
+            self.end(method, begin, error)
+            raise
+        self.end(method, begin)
+        return result
+
+    def put(self, config, checkpoint, *more):
+        stored = self.call("put", config, checkpoint, *more)
+        self.weighed("put", checkpoint)
+        return stored
+
+    async def aput(self, config, checkpoint, *more):
+        stored = await self.acall("put", config, checkpoint, *more)
+        self.weighed("put", checkpoint)
+        return stored
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        return self.call("put_writes", config, writes, task_id, task_path)
+
+    async def aput_writes(self, config, writes, task_id, task_path=""):
+        return await self.acall("put_writes", config, writes, task_id, task_path)
+
+    def get_tuple(self, config):
+        found = self.call("get_tuple", config)
+        if found is not None:
+            self.weighed("get_tuple", found.checkpoint)
+        return found
+
+    async def aget_tuple(self, config):
+        found = await self.acall("get_tuple", config)
+        if found is not None:
+            self.weighed("get_tuple", found.checkpoint)
+        return found
+
+    def delete_thread(self, thread_id):
+        self.call("delete_thread", thread_id)
+
+    async def adelete_thread(self, thread_id):
+        await self.acall("delete_thread", thread_id)
+
+    def list(self, config, *, filter=None, before=None, limit=None):
+        begin, trouble = self.begin(), None
+        try:
+            for found in self.inner.list(config, filter=filter, before=before, limit=limit):
+                yield found
+        except Exception as error:
+            trouble = error
+            raise
+        finally:
+            self.end("list", begin, trouble)
+
+    async def alist(self, config, *, filter=None, before=None, limit=None):
+        begin, trouble = self.begin(), None
+        try:
+            async for found in self.inner.alist(config, filter=filter, before=before, limit=limit):
+                yield found
+        except Exception as error:
+            trouble = error
+            raise
+        finally:
+            self.end("list", begin, trouble)
+
+    def get_next_version(self, current, channel):
+        return self.inner.get_next_version(current, channel)
+
+    def with_allowlist(self, extra_allowlist):
+        clone = MonitoredSaver.__new__(MonitoredSaver)
+        clone.metrics = self.metrics
+        clone.around(self.inner.with_allowlist(extra_allowlist))
+        return clone
+""",
+    ),
+    Right(
+        "custom_monitoring",
+        "its methods are made by a function",
+        """
+import copy
+from contextlib import contextmanager
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from prometheus_client import Counter, Histogram
+
+
+def made(method):
+    def weigh(self, arguments, result):
+        if method == "put":
+            self.seen(method, arguments[1])
+        if method == "get_tuple" and result is not None:
+            self.seen(method, result.checkpoint)
+        return result
+
+    def call(self, *arguments, **options):
+        with self.measured(method):
+            result = getattr(self.inner, method)(*arguments, **options)
+        return weigh(self, arguments, result)
+
+    async def acall(self, *arguments, **options):
+        with self.measured(method):
+            result = await getattr(self.inner, "a" + method)(*arguments, **options)
+        return weigh(self, arguments, result)
+
+    return call, acall
+
+
+class MonitoredSaver(BaseCheckpointSaver):
+    def __init__(self, inner, registry):
+        super().__init__(serde=inner.serde)
+        self.inner = inner
+        self.seconds = Histogram("saver_seconds", "Seconds", labelnames=("method",), registry=registry)
+        self.errors = Counter("saver_errors_total", "Errors", labelnames=("method", "error"), registry=registry)
+        self.size = Counter("saver_bytes_total", "Bytes", labelnames=("method",), registry=registry)
+
+    put, aput = made("put")
+    put_writes, aput_writes = made("put_writes")
+    get_tuple, aget_tuple = made("get_tuple")
+    delete_thread, adelete_thread = made("delete_thread")
+
+    @contextmanager
+    def measured(self, method):
+        timer = self.seconds.labels(method).time()
+        with timer:
+            try:
+                yield
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                self.errors.labels(method, type(error).__name__).inc()
+                raise
+
+    def seen(self, method, checkpoint):
+        if checkpoint is not None:
+            self.size.labels(method).inc(len(self.inner.serde.dumps_typed(checkpoint)[1]))
+
+    def list(self, *arguments, **options):
+        with self.measured("list"):
+            for found in self.inner.list(*arguments, **options):
+                yield found
+
+    async def alist(self, *arguments, **options):
+        with self.measured("list"):
+            async for found in self.inner.alist(*arguments, **options):
+                yield found
+
+    def get_next_version(self, *arguments):
+        return self.inner.get_next_version(*arguments)
+
+    def with_allowlist(self, extra_allowlist):
+        clone = copy.copy(self)
+        clone.inner = self.inner.with_allowlist(extra_allowlist)
+        clone.serde = clone.inner.serde
+        return clone
+""",
+    ),
+    Right(
+        "caching_strategies",
+        "remembers bytes, and readers wait for a Future",
+        """
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
+
+from langgraph.checkpoint.base import CheckpointTuple
+
+from learning.savers.forwarding import ForwardingSaver
+
+
+class CachedSaver(ForwardingSaver):
+    def __init__(self, inner, size, ttl, clock=time.monotonic):
+        super().__init__(inner)
+        self.size, self.ttl, self.clock = size, ttl, clock
+        self.hits = self.misses = 0
+        self.lock = threading.RLock()
+        self.known, self.under_way, self.epoch = OrderedDict(), {}, {}
+
+    def get_tuple(self, config):
+        named = config["configurable"]
+        thread_id = named["thread_id"]
+        key = (thread_id, named.get("checkpoint_ns", ""), named.get("checkpoint_id", ""))
+        with self.lock:
+            if key in self.known:
+                stored, ends = self.known[key]
+                if self.clock() < ends:
+                    self.known.move_to_end(key)
+                    self.hits += 1
+                    return self.unpacked(stored)
+                del self.known[key]
+            epoch = self.epoch.get(thread_id, 0)
+            mine = (key, epoch) not in self.under_way
+            if mine:
+                self.misses += 1
+                self.under_way[key, epoch] = Future()
+            else:
+                self.hits += 1
+            waiting = self.under_way[key, epoch]
+        if not mine:
+            stored = waiting.result()
+            return stored and self.unpacked(stored)
+        try:
+            ends = self.clock() + self.ttl
+            found = self.inner.get_tuple(config)
+            stored = found and self.serde.dumps_typed(list(found))
+        except BaseException as error:
+            with self.lock:
+                del self.under_way[key, epoch]
+            waiting.set_exception(error)
+            raise
+        with self.lock:
+            del self.under_way[key, epoch]
+            if stored and self.epoch.get(thread_id, 0) == epoch:
+                self.known[key] = stored, ends
+                while len(self.known) > self.size:
+                    self.known.popitem(last=False)
+        waiting.set_result(stored)
+        return found
+
+    def unpacked(self, stored):
+        return CheckpointTuple(*self.serde.loads_typed(stored))
+
+    def changed(self, thread_id):
+        with self.lock:
+            self.epoch[thread_id] = self.epoch.get(thread_id, 0) + 1
+            self.known = OrderedDict((key, value) for key, value in self.known.items() if key[0] != thread_id)
+
+    def put(self, config, *more):
+        try:
+            return self.inner.put(config, *more)
+        finally:
+            self.changed(config["configurable"]["thread_id"])
+
+    def put_writes(self, config, *more):
+        try:
+            return self.inner.put_writes(config, *more)
+        finally:
+            self.changed(config["configurable"]["thread_id"])
+
+    def delete_thread(self, thread_id):
+        try:
+            return self.inner.delete_thread(thread_id)
+        finally:
+            self.changed(thread_id)
+""",
+    ),
+    Right(
+        "caching_strategies",
+        "one condition that all wait for",
+        """
+import copy
+import time
+from threading import Condition
+
+from learning.savers.forwarding import ForwardingSaver
+
+
+class CachedSaver(ForwardingSaver):
+    def __init__(self, inner, size, ttl, clock=time.monotonic):
+        super().__init__(inner)
+        self.size, self.ttl, self.clock = size, ttl, clock
+        self.hits, self.misses = 0, 0
+        self.cache = {}
+        self.busy = {}
+        self.condition = Condition()
+
+    def get_tuple(self, config):
+        named = config["configurable"]
+        key = tuple(named.get(name) or "" for name in ("thread_id", "checkpoint_ns", "checkpoint_id"))
+        with self.condition:
+            while key in self.busy:
+                self.condition.wait()
+            read_at, found = self.cache.pop(key, (None, None))
+            if found is not None and self.clock() - read_at < self.ttl:
+                self.cache[key] = read_at, found
+                self.hits += 1
+                return copy.deepcopy(found)
+            self.misses += 1
+            self.busy[key] = "as it was"
+        read_at, found = self.clock(), None
+        try:
+            found = self.inner.get_tuple(config)
+        finally:
+            with self.condition:
+                if self.busy.pop(key) == "as it was" and found is not None:
+                    self.cache[key] = read_at, copy.deepcopy(found)
+                    while len(self.cache) > self.size:
+                        del self.cache[next(iter(self.cache))]
+                self.condition.notify_all()
+        return found
+
+    def forget(self, thread_id):
+        with self.condition:
+            for key in list(self.cache):
+                if key[0] == thread_id:
+                    del self.cache[key]
+            for key in self.busy:
+                if key[0] == thread_id:
+                    self.busy[key] = "changed"
+
+    def put(self, config, checkpoint, metadata, new_versions):
+        try:
+            return super().put(config, checkpoint, metadata, new_versions)
+        finally:
+            self.forget(config["configurable"]["thread_id"])
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        try:
+            return super().put_writes(config, writes, task_id, task_path)
+        finally:
+            self.forget(config["configurable"]["thread_id"])
+
+    def delete_thread(self, thread_id):
+        try:
+            return super().delete_thread(thread_id)
+        finally:
+            self.forget(thread_id)
+""",
+    ),
+]

@@ -98,7 +98,7 @@ def flipped(path: Path, rng: random.Random) -> str:
 def meeting(
     make: Callable[[], Any], customers: tuple[str, str], number: int, process: bool, names: dict[str, Any]
 ) -> tuple[list[tuple[Any, Any]], bool]:
-    """Have one writer put a checkpoint, and another one put another in the middle of that.
+    """Have one writer put a checkpoint, another one put another in the middle of that, and the first go on at once.
 
     Args:
         make: makes a saver. Writers in two processes have one each, those in two threads share one.
@@ -109,8 +109,8 @@ def meeting(
     Returns:
         The config and the values of each checkpoint that was put, and whether the moment came.
     """
-    come, go = False, _FORK.Event()
-    made = [a_checkpoint({"writer": writer, "moment": number}) for writer in ("one", "other")]
+    go = _FORK.Event()
+    made = [a_checkpoint({"writer": writer, "moment": number}) for writer in ("one", "other", "one, again")]
     one = make()
     other = make() if process else one
     errors: list[Exception] = []
@@ -125,20 +125,11 @@ def meeting(
     kind = _FORK.Process if process else threading.Thread
     meanwhile = kind(target=put_other, daemon=True)
     meanwhile.start()  # before the first has locked anything that a new process would have, too
-    seen = 0
-
-    def count(*_: Any) -> None:
-        nonlocal seen, come
-        if threading.current_thread() is threading.main_thread():
-            seen += 1
-            if seen == number + 1:
-                come = True
-                go.set()
-                meanwhile.join(PATIENCE)
-
-    with moments(count, names):
+    with _let_in(meanwhile, go, number, names) as let_in:
         one.put(thread(customers[0]), *made[0])
     go.set()
+    with _let_in(meanwhile, go, 0, names):  # who has waited may begin now, at the same time as this
+        one.put(thread(customers[0]), *made[2])
     meanwhile.join(5)
     if meanwhile.is_alive():
         idea = "Another writer waits for ever: give the lock back when the change is stored, also after an error."
@@ -147,9 +138,27 @@ def meeting(
         raise errors[0]
     stored = [
         (thread(customer, "", checkpoint["id"]), checkpoint["channel_values"])
-        for customer, (checkpoint, *_) in zip(customers, made, strict=True)
+        for customer, (checkpoint, *_) in zip((*customers, customers[0]), made, strict=True)
     ]
-    return stored, come
+    return stored, bool(let_in)
+
+
+@contextmanager
+def _let_in(meanwhile: Any, go: Any, number: int, names: dict[str, Any]) -> Iterator[list[str]]:
+    """Give another writer some time at one moment of what this thread does; the list has it, if the moment came."""
+    seen: list[str] = []
+    let_in: list[str] = []
+
+    def count(name: str, *_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            seen.append(name)
+            if len(seen) == number + 1:
+                let_in.append(name)
+                go.set()
+                meanwhile.join(PATIENCE)
+
+    with moments(count, names):
+        yield let_in
 
 
 def all_there(saver: Any, stored: list[tuple[Any, Any]], who: str, idea: str) -> None:
