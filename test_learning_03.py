@@ -1391,7 +1391,7 @@ class TestCustomStorage:
             saver, old = FileSaver(path), None
             with Disk(path, seed=rng.random(), images=2, namespace=names) as disk:
                 for step in range(3):
-                    values, writes = letter(rng), [("task-1", "messages", f"hello {step}")]
+                    values, writes = letter(rng, pages=step), [("task-1", "messages", f"hello {step}")]
                     for call, new in (
                         (lambda values=values: put(saver, "ana", **values), (values, [])),
                         (lambda step=step: self.say_hello(saver, step), (values, writes)),

@@ -55,7 +55,7 @@ WRONG_CUSTOM = [
             "hashlib.sha256(thread_id.encode()).hexdigest()": "('t' + thread_id.replace('/', '_').replace('\\0', '_'))[:60]"
         },
         ("whatever a thread is called",),
-        ("no two ids may lead to the same file",),
+        ("that a file of yours has already",),
     ),
     Wrong(
         "file_storage",

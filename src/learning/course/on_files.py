@@ -73,9 +73,9 @@ def _told(state: Any) -> str:
     return f"the state {shorten(named)}" + (f" with the writes {shorten(writes)}" if writes else "")
 
 
-def letter(rng: random.Random) -> dict[str, Any]:
-    """Values that take some sectors of a disk."""
-    return {"letter": rng.randbytes(rng.randint(2_000, 6_000)), "step": rng.randrange(10**6)}
+def letter(rng: random.Random, pages: int = 1) -> dict[str, Any]:
+    """Values that take some sectors of a disk; with 0 pages so few that Python keeps them all until a flush."""
+    return {"letter": rng.randbytes(600 + pages * rng.randint(2_000, 6_000)), "step": rng.randrange(10**6)}
 
 
 def sizes_in(folder: Path) -> list[int]:

@@ -19,7 +19,8 @@ class PlainSaver(BaseCheckpointSaver):
     """LangGraph's rules, over a storage that keeps each thread as one piece of bytes.
 
     A subclass says where the bytes are: it writes `read`, `change`, `remove` and `threads`. Each change writes its
-    whole thread anew, so this is for threads that stay short; `learning.savers.open_saver` has savers for others.
+    whole thread anew, so this is for threads that stay short; `learning.savers.open_saver` has savers for others. It
+    takes all values of a checkpoint from its put, as LangGraph gives them, whatever `new_versions` names.
     """
 
     # --- what a subclass writes ---------------------------------------------------------------------------------------
@@ -85,24 +86,26 @@ class PlainSaver(BaseCheckpointSaver):
     def list(
         self, config: Any, *, filter: Any = None, before: Any = None, limit: int | None = None
     ) -> Iterator[CheckpointTuple]:
-        """Checkpoints, those of a thread from the greatest id to the smallest; of all threads if `config` is None."""
+        """Checkpoints from the greatest id to the smallest; of all threads if `config` is None."""
         named = config["configurable"] if config else {}
         below = get_checkpoint_id(before) if before else None
+        there = []
         for thread_id in [str(named["thread_id"])] if "thread_id" in named else self.threads():
             checkpoints, writes = _opened(self.read(thread_id))
-            for namespace, id in sorted(checkpoints, key=lambda key: key[1], reverse=True):
-                if named.get("checkpoint_ns", namespace) != namespace or named.get("checkpoint_id", id) != id:
-                    continue
-                if below and id >= below:
-                    continue
-                found = self._tuple(thread_id, namespace, id, checkpoints, writes)
-                if any(found.metadata.get(name) != value for name, value in (filter or {}).items()):
-                    continue
-                if limit is not None:
-                    if limit <= 0:
-                        return
-                    limit -= 1
-                yield found
+            there += [(id, thread_id, namespace, checkpoints, writes) for namespace, id in checkpoints]
+        for id, thread_id, namespace, checkpoints, writes in sorted(there, key=lambda each: each[0], reverse=True):
+            if named.get("checkpoint_ns", namespace) != namespace or named.get("checkpoint_id", id) != id:
+                continue
+            if below and id >= below:
+                continue
+            found = self._tuple(thread_id, namespace, id, checkpoints, writes)
+            if any(found.metadata.get(name) != value for name, value in (filter or {}).items()):
+                continue
+            if limit is not None:
+                if limit <= 0:
+                    return
+                limit -= 1
+            yield found
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove all checkpoints and writes of a thread."""
