@@ -14,9 +14,6 @@ from unittest.mock import patch
 CHANGES = ("rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "write", "truncate", "ftruncate")
 SYNCS = ("fsync", "fdatasync", "sync")
 
-SECTOR = 512
-"""Bytes that a disk writes whole or not at all."""
-
 Image = dict[str, bytes | None]
 """What is in a folder: the content of each file by its path below it, and None for each folder."""
 
@@ -127,15 +124,28 @@ class Disk:
 
     Args:
         images: how many images of each moment are made by chance, besides the two that show most faults.
+        sector: bytes that the disk writes whole or not at all.
+        forgets: of which paths a sync has no effect, to see whether that is noticed.
         namespace: see `moments`.
     """
 
-    def __init__(self, folder: Path, *, seed: Any = 0, images: int = 1, namespace: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: Any = 0,
+        images: int = 1,
+        sector: int = 512,
+        forgets: Callable[[Path], bool] = lambda path: False,
+        namespace: dict[str, Any] | None = None,
+    ):
         self.folder = Path(folder)
+        self.sector = sector
         self.images: list[Image] = []
         """What a power cut would leave, for each moment so far; several for each, and none of them twice in a row."""
         self._chance = random.Random(seed)
         self._more = images
+        self._forgets = forgets
         self._namespace = namespace
         self._numbers: dict[int, int] = {}  # from inode to a number of our own, which is never used again
         self._count = 0
@@ -147,7 +157,7 @@ class Disk:
         self._look()
         for history in [*self._names.values(), *self._contents.values()]:
             del history[:-1]
-        self._open.enter_context(moments(self._happens, self._namespace))
+        self._open.enter_context(moments(self.happens, self._namespace))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,10 +172,15 @@ class Disk:
             self._leave("", names, contents, images[-1])
         return images
 
-    def _happens(self, name: str, arguments: tuple[Any, ...], done: bool) -> None:
+    def happens(self, name: str, arguments: tuple[Any, ...], done: bool) -> None:
+        """Note what a call of the system does; see `moments`."""
         if done and name in SYNCS:
             self._look()
             self._synced(os.fstat(_descriptor(arguments[0])) if arguments else None)
+        self.moment()
+
+    def moment(self) -> None:
+        """Note what a power cut would leave now. It is called before and after each change and each sync."""
         self.images += [image for image in self.now() if image not in self.images[-3:]]
 
     def _look(self) -> None:
@@ -191,11 +206,13 @@ class Disk:
     def _synced(self, what: os.stat_result | None) -> None:
         for place, history in self._names.items():
             path = self.folder / place
-            if what is None or (path.exists() and os.stat(path).st_ino == what.st_ino):
+            same = what is None or (path.exists() and os.stat(path).st_ino == what.st_ino)
+            if same and not self._forgets(path):
                 del history[:-1]
-        for number, history in self._contents.items():
-            if what is None or self._numbers.get(what.st_ino) == number:
-                del history[:-1]
+            for name, number in history[-1].items():
+                same = number is not None and (what is None or self._numbers.get(what.st_ino) == number)
+                if same and not self._forgets(path / name):
+                    del self._contents[number][:-1]
 
     def _leave(self, place: str, choose_names: Any, choose_content: Any, image: Image) -> None:
         for name, number in choose_names(self._names.get(place, [{}])).items():
@@ -210,8 +227,8 @@ class Disk:
         """Some sectors of one of the versions, and the rest of what was synced."""
         old, new = versions[0], self._chance.choice(versions)
         sectors = [
-            self._chance.choice([old[at : at + SECTOR].ljust(SECTOR, b"\0"), new[at : at + SECTOR]])
-            for at in range(0, len(new), SECTOR)
+            self._chance.choice([old[at : at + self.sector].ljust(self.sector, b"\0"), new[at : at + self.sector]])
+            for at in range(0, len(new), self.sector)
         ]
         return new if old == new else b"".join(sectors)[: len(new)]
 
