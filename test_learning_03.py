@@ -49,6 +49,7 @@ from learning.course.on_files import (
     left_on_disk,
     letter,
     meeting,
+    moments_of,
     names_of,
     newest,
     sizes_in,
@@ -1389,8 +1390,8 @@ class TestCustomStorage:
 
         with behaviour("what was acknowledged survives a power cut"), folder() as path, folder() as scratch:
             saver, old = FileSaver(path), None
-            with Disk(path, seed=rng.random(), images=2, namespace=names) as disk:
-                for step in range(3):
+            with Disk(path, seed=rng.random(), namespace=names) as disk:
+                for step in range(2):
                     values, writes = letter(rng, pages=step), [("task-1", "messages", f"hello {step}")]
                     for call, new in (
                         (lambda values=values: put(saver, "ana", **values), (values, [])),
@@ -1401,7 +1402,7 @@ class TestCustomStorage:
                         left_on_disk(FileSaver, disk.images[begin:], scratch, "ana", [old, new], during)
                         left_on_disk(FileSaver, disk.now(), scratch, "ana", [new], after)
                         old = new
-            for image in rng.sample(disk.images, 8):
+            for image in rng.sample(disk.images, 5):
                 idea = "After a power cut the store goes on with what is there, whatever half of a write it finds."
                 place, values = restore(image, Path(mkdtemp(dir=scratch))), letter(rng)
                 with no_error(expected="`put` after a power cut", idea=idea):
@@ -1411,7 +1412,7 @@ class TestCustomStorage:
         with behaviour("what was deleted stays deleted after a power cut"), folder() as path, folder() as scratch:
             saver, values = FileSaver(path), letter(rng)
             put(saver, "ana", **values)
-            with Disk(path, seed=rng.random(), images=2, namespace=names) as disk:
+            with Disk(path, seed=rng.random(), namespace=names) as disk:
                 saver.delete_thread("ana")
                 left_on_disk(FileSaver, disk.images, scratch, "ana", [(values, []), None], during)
                 left_on_disk(FileSaver, disk.now(), scratch, "ana", [None], after)
@@ -1458,12 +1459,11 @@ class TestCustomStorage:
                     "`fcntl.flock` on a file that is never replaced, opened anew each time. And no two threads share a "
                     "file, not even one for what is not yet whole."
                 )
-                for number in range(MOST_MOMENTS):
+                count = moments_of(lambda: put(FileSaver(path), "ana", step=1), names)
+                for number in {0, *rng.sample(range(max(count - 1, 1)), min(2, count))}:
                     with no_error(expected="both checkpoints are stored", idea=idea):
-                        stored, come = meeting(lambda: FileSaver(path), customers, number, process, names)
+                        stored = meeting(lambda: FileSaver(path), customers, number, process, names)
                         all_there(FileSaver(path), stored, who, idea)
-                    if not come:
-                        break
 
     def say_hello(self, saver, step):
         """Have a task write something after the newest checkpoint of 'ana'."""
@@ -1513,6 +1513,8 @@ class TestCustomStorage:
                 with short_pages(store.other, 5):
                     listed = [found.config["configurable"]["thread_id"] for found in saver(store.other).list(None)]
                 expect(sorted(set(listed)), sorted([*called, *more]), idea)
+                for name in more:
+                    saver().delete_thread(name)
 
             with behaviour("a fault that passes is not noticed"):
                 for fault in (*PASSING, "hang before", "429"):
@@ -1526,12 +1528,9 @@ class TestCustomStorage:
                     proxy.faults[:] = [("GET", fault), ("PUT", fault)]
                     with no_error(expected="no error", idea=idea):
                         config = put(working, name, step=1)
-                        proxy.faults[:] = [("GET", fault), ("PUT", fault)]
-                        working.put_writes(config, [("messages", "hello")], "task-1")
                         proxy.faults[:] = [("GET", fault)]
                         found = working.get_tuple(thread(name))
                         expect(found and found.config, config, idea)
-                        expect(found.pending_writes, [("task-1", "messages", "hello")], idea)
                         if fault != "cut upload":
                             proxy.faults[:] = [("LIST", fault)]
                             expect(next(iter(working.list(None)), None) is None, False, f"Listing: {idea}")

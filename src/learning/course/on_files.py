@@ -15,7 +15,7 @@ from .expect import Missed, unwritten
 from .scenarios import a_checkpoint, shorten, thread
 
 MOST_MOMENTS = 60
-"""At how many moments of one write a process is killed at the most, or another writer let in."""
+"""At how many moments of one write a process is killed at the most."""
 
 PATIENCE = 0.15
 """Seconds that a writer is given to come in between. One that waits for a lock comes in after that."""
@@ -92,12 +92,20 @@ def flipped(path: Path, rng: random.Random) -> str:
     return f"bit {bit} of byte {place} of {len(data)}"
 
 
+def moments_of(work: Callable[[], Any], names: dict[str, Any]) -> int:
+    """How many moments a piece of work has; see `learning.faults.disk.moments`."""
+    seen: list[str] = []
+    with moments(lambda name, *_: seen.append(name), names):
+        work()
+    return len(seen)
+
+
 # --- two writers ------------------------------------------------------------------------------------------------------
 
 
 def meeting(
     make: Callable[[], Any], customers: tuple[str, str], number: int, process: bool, names: dict[str, Any]
-) -> tuple[list[tuple[Any, Any]], bool]:
+) -> list[tuple[Any, Any]]:
     """Have one writer put a checkpoint, another one put another in the middle of that, and the first go on at once.
 
     Args:
@@ -107,7 +115,7 @@ def meeting(
         process: whether the other is in a process of its own, else in a thread.
 
     Returns:
-        The config and the values of each checkpoint that was put, and whether the moment came.
+        The config and the values of each checkpoint that was put.
     """
     go = _FORK.Event()
     made = [a_checkpoint({"writer": writer, "moment": number}) for writer in ("one", "other", "one, again")]
@@ -125,7 +133,7 @@ def meeting(
     kind = _FORK.Process if process else threading.Thread
     meanwhile = kind(target=put_other, daemon=True)
     meanwhile.start()  # before the first has locked anything that a new process would have, too
-    with _let_in(meanwhile, go, number, names) as let_in:
+    with _let_in(meanwhile, go, number, names):
         one.put(thread(customers[0]), *made[0])
     go.set()
     with _let_in(meanwhile, go, 0, names):  # who has waited may begin now, at the same time as this
@@ -136,29 +144,26 @@ def meeting(
         raise Missed(expected="the other writer stores its checkpoint", came="it still waits", idea=idea)
     if errors:
         raise errors[0]
-    stored = [
+    return [
         (thread(customer, "", checkpoint["id"]), checkpoint["channel_values"])
         for customer, (checkpoint, *_) in zip((*customers, customers[0]), made, strict=True)
     ]
-    return stored, bool(let_in)
 
 
 @contextmanager
-def _let_in(meanwhile: Any, go: Any, number: int, names: dict[str, Any]) -> Iterator[list[str]]:
-    """Give another writer some time at one moment of what this thread does; the list has it, if the moment came."""
+def _let_in(meanwhile: Any, go: Any, number: int, names: dict[str, Any]) -> Iterator[None]:
+    """Give another writer some time at one moment of what this thread does."""
     seen: list[str] = []
-    let_in: list[str] = []
 
     def count(name: str, *_: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             seen.append(name)
             if len(seen) == number + 1:
-                let_in.append(name)
                 go.set()
                 meanwhile.join(PATIENCE)
 
     with moments(count, names):
-        yield let_in
+        yield
 
 
 def all_there(saver: Any, stored: list[tuple[Any, Any]], who: str, idea: str) -> None:
