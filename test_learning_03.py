@@ -15,12 +15,16 @@ import threading
 import time
 import tracemalloc
 import zlib
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from numbers import Real
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy
 import pytest
@@ -29,13 +33,14 @@ from langgraph.checkpoint.base import uuid6
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
+from prometheus_client import CollectorRegistry, generate_latest
 from redis.crc import key_slot
 
 from learning import services
 from learning.agent import ORDERS, build_agent
 from learning.bench.contenders import counted
 from learning.course.desk import build_desk
-from learning.course.expect import Missed, expect, no_error, refused
+from learning.course.expect import Missed, expect, no_error, refused, unwritten
 from learning.course.goods import (
     Address,
     Customer,
@@ -46,6 +51,20 @@ from learning.course.goods import (
     Size,
     Status,
     Trap,
+)
+from learning.course.on_files import (
+    MOST_MOMENTS,
+    all_there,
+    flipped,
+    folder,
+    holds,
+    left_on_disk,
+    letter,
+    meeting,
+    moments_of,
+    names_of,
+    newest,
+    sizes_in,
 )
 from learning.course.on_migration import (
     AsyncOnly,
@@ -81,6 +100,8 @@ from learning.course.on_redis import (
     taken_over,
     until,
 )
+from learning.course.on_s3 import before_first, bucket, short_pages, writes_of
+from learning.course.on_tiers import Clock, Gone, OnlyAsync, Slow, Tier, samples
 from learning.course.scenarios import (
     History,
     Renamed,
@@ -96,6 +117,8 @@ from learning.course.scenarios import (
     thread,
     use,
 )
+from learning.faults.disk import Disk, killed, restore
+from learning.faults.s3_proxy import PASSING
 from learning.migration import STAMP, ChecksumSerializer, Migrations, UpcastingSaver, state_version
 
 
@@ -1312,21 +1335,732 @@ class TestPostgreSQLStorage:
         """Test backup and recovery procedures."""
 
 
-@pytest.mark.skip(reason="comes with lesson 04_custom_storage")
 class TestCustomStorage:
     """Test custom storage backends."""
 
-    def test_file_storage(self):
+    def test_file_storage(self, work, behaviour, rng):
         """Test file-based storage system."""
+        FileSaver = work.FileSaver
+        names = names_of(FileSaver)
 
-    def test_s3_storage(self):
+        with behaviour("a conversation goes on in another process"), folder() as path:
+            first = put(FileSaver(path), "ana", step=1)
+            checkpoint, metadata, versions = a_checkpoint({"step": 2})
+            second = FileSaver(path).put(first, checkpoint, metadata, versions)
+            FileSaver(path).put_writes(second, [("messages", "hello"), ("step", 3)], "task-1", "~pull")
+            found = FileSaver(path).get_tuple(thread("ana"))
+            idea = "A new FileSaver on the same folder finds the newest checkpoint, with all that belongs to it."
+            expect(found and found.config, second, idea)
+            expect((found.checkpoint, found.metadata), (checkpoint, metadata), idea)
+            expect(found.parent_config, first, f"{idea} Its parent is the one that the config of `put` named.")
+            written = [("task-1", "messages", "hello"), ("task-1", "step", 3)]
+            expect(list(found.pending_writes or []), written, f"{idea} What a task wrote belongs to it.")
+            question = ask(build_agent(FileSaver(path)), "ben", "Please refund order 1001")
+            expect(question, "Refund 249.00 EUR for order 1001?", "An agent talks, and asks a person.")
+            result = build_agent(FileSaver(path)).invoke(Command(resume=True), thread("ben"))
+            idea = "Another worker, with a FileSaver of its own on the folder, is told yes."
+            expect(result.get("refunded"), ORDERS["1001"]["price"], idea)
+            FileSaver(path).delete_thread("ana")
+            idea = "'ana' was deleted, and 'ben' was not. Deleting a thread that is not there does nothing."
+            expect([newest(FileSaver(path), name) is None for name in ("ana", "ben")], [True, False], idea)
+            with no_error(expected="`delete_thread('nobody')` does nothing", idea=idea):
+                FileSaver(path).delete_thread("nobody")
+
+        with behaviour("the official conformance suite passes"), folder() as path:
+            passes_conformance(lambda: FileSaver(mkdtemp(dir=path)))
+            saver = FileSaver(path)
+            before = saver.get_next_version(None, None)
+            one, other = (saver.get_next_version(before, None) for _ in range(2))
+            idea = (
+                "Two branches of a conversation go on from the same version. A plain number would give both the same "
+                "one, and whatever keeps values by their version (an InMemorySaver in front, say) would mix them up. "
+                "PlainSaver's `get_next_version` adds something random: leave it as it is."
+            )
+            expect(one == other, False, idea)
+            expect(before < min(one, other), True, f"{idea} The next version is the greater one.")
+
+        with behaviour("whatever a thread is called, its files stay in the folder"), folder() as outer:
+            path = outer / "deep" / "er" / "store"
+            path.mkdir(parents=True)
+            called = ["ana", "Ana", "../../x", "../ana", f"{outer}/absolute", "", ".", ".."]
+            called += ["a/b", "a_b", "a\\b", "a\nb", "nul\0nul", "%61na", "*", "~", "-"]
+            called += ["x" * 1000, "x" * 999, "价格" * 150, "ana.lock", "ana.new", "ana.tmp"]
+            put(FileSaver(path), called[0], number=0)
+            called += sorted({each.name for each in path.rglob("*")} - set(called))[:4]
+            for number, name in enumerate(called):
+                idea = (
+                    f"A thread may be called {shorten(name)}: a path that leads elsewhere, a name that is too long for "
+                    "a file or that a file of yours has already. Never make a file's name of the id as it is: a hash "
+                    "of it has a fixed length and harmless letters."
+                )
+                with no_error(expected="the thread is stored", idea=idea):
+                    put(FileSaver(path), name, number=number)
+            for number, name in enumerate(called):
+                idea = f"The thread {shorten(name)} is a conversation of its own: no two ids may lead to the same file."
+                came = newest(FileSaver(path), name)
+                expect(came and came[0], {"number": number}, idea)
+            outside = sorted(str(each.relative_to(outer)) for each in outer.rglob("*") if path not in each.parents)
+            idea = "Only the folder that the saver was given may change. These are all files and folders around it."
+            expect(outside, ["deep", "deep/er", "deep/er/store"], idea)
+            idea = "`list(None)` names each thread as it was called. A hash cannot be undone: the file has to say it."
+            with no_error(expected="a listing of all threads", idea=idea):
+                listed = {found.config["configurable"]["thread_id"] for found in FileSaver(path).list(None)}
+            expect(sorted(listed), sorted(called), idea)
+
+        with behaviour("a process that is killed in a write leaves the old state or the new"), folder() as path:
+            state = letter(rng), []
+            put(FileSaver(path), "ana", **state[0])
+            size = max(sizes_in(path), default=0)
+            ways = [{"at_moment": moment} for moment in range(MOST_MOMENTS)]
+            ways += [{"at_byte": int(part * size)} for part in (0, 0.01, 0.3, 0.6, 0.9)]
+            ended = False
+            for way in ways:
+                if "at_moment" in way and ended:
+                    continue
+                values = letter(rng)
+                was_killed = killed(partial(put, FileSaver(path), "ana", **values), **way, namespace=names)
+                how = "when it wrote to a file" if "at_byte" in way else "between two calls of the system"
+                idea = (
+                    f"The process was killed with -9 {how}. Where a file is written in place, its old content is gone "
+                    "before the new one is whole. Write a new file beside it, and give that the old one's name when it "
+                    "is whole: `os.replace` does so at once."
+                )
+                allowed = [state, (values, [])] if was_killed else [(values, [])]
+                holds(FileSaver, path, "ana", allowed, idea)
+                ended = "at_moment" in way and not was_killed
+                state = letter(rng), []
+                idea = f"{idea} What the killed process has left behind must not stand in the way of the next one."
+                with no_error(expected="the next `put` after a kill", idea=idea):
+                    put(FileSaver(path), "ana", **state[0])
+                holds(FileSaver, path, "ana", [state], idea)
+
+        unsynced = "What the kernel has taken is in memory, and not yet on the disk."
+        during = (
+            f"The power was cut in the middle of a call. {unsynced} A new name may get to the disk before its file's "
+            "content: so sync the file (`flush`, then `os.fsync`) before you rename it."
+        )
+        after = (
+            f"The power was cut after the call had returned. {unsynced} `os.fsync` of a file brings its content there; "
+            "a name that is new, or gone, gets there with `os.fsync` of the folder."
+        )
+
+        with behaviour("what was acknowledged survives a power cut"), folder() as path, folder() as scratch:
+            saver, old = FileSaver(path), None
+            with Disk(path, seed=rng.random(), namespace=names) as disk:
+                for step in range(2):
+                    values, writes = letter(rng, pages=step), [("task-1", "messages", f"hello {step}")]
+                    for call, new in (
+                        (lambda values=values: put(saver, "ana", **values), (values, [])),
+                        (lambda step=step: self.say_hello(saver, step), (values, writes)),
+                    ):
+                        begin = len(disk.images)
+                        call()
+                        left_on_disk(FileSaver, disk.images[begin:], scratch, "ana", [old, new], during)
+                        left_on_disk(FileSaver, disk.now(), scratch, "ana", [new], after)
+                        old = new
+            for image in rng.sample(disk.images, 5):
+                idea = "After a power cut the store goes on with what is there, whatever half of a write it finds."
+                place, values = restore(image, Path(mkdtemp(dir=scratch))), letter(rng)
+                with no_error(expected="`put` after a power cut", idea=idea):
+                    put(FileSaver(place), "ana", **values)
+                holds(FileSaver, place, "ana", [(values, [])], idea)
+
+        with behaviour("what was deleted stays deleted after a power cut"), folder() as path, folder() as scratch:
+            saver, values = FileSaver(path), letter(rng)
+            put(saver, "ana", **values)
+            with Disk(path, seed=rng.random(), namespace=names) as disk:
+                saver.delete_thread("ana")
+                left_on_disk(FileSaver, disk.images, scratch, "ana", [(values, []), None], during)
+                left_on_disk(FileSaver, disk.now(), scratch, "ana", [None], after)
+
+        with behaviour("a bit that is not as it was is noticed"), folder() as path:
+            put(FileSaver(path), "ana", text="Where is order 1001? " * 40, **letter(rng))
+            put(FileSaver(path), "ana", text="Please refund it. " * 40, **letter(rng))
+            state = newest(FileSaver(path), "ana")
+            files = [each for each in path.rglob("*") if each.is_file() and each.stat().st_size]
+            whole = {each: each.read_bytes() for each in files}
+            for each, data in whole.items():
+                for change in range(25):
+                    how = {0: "cut in half", 1: "cut to nothing"}.get(change)
+                    if how is None:
+                        how = f"changed in {flipped(each, rng)}"
+                    else:
+                        each.write_bytes(data[: len(data) // 2] if change == 0 else b"")
+                    idea = (
+                        f"A file of the thread was {how}. Disks do that. Store a checksum with the data, compare it "
+                        "before you use any of it, and raise a ValueError: a wrong state is worse than none, and 'no "
+                        "such thread' would begin the conversation anew."
+                    )
+                    try:
+                        came = newest(FileSaver(path), "ana")
+                    except ValueError:
+                        came = state
+                    except Exception as error:
+                        if unwritten(error):
+                            raise
+                        told = f"{type(error).__name__}: {error}"
+                        raise Missed(expected="a ValueError", came=told, idea=idea) from error
+                    if came != state:
+                        came = "no such thread" if came is None else "another state, and no error"
+                        raise Missed(expected="a ValueError", came=came, idea=idea)
+                    each.write_bytes(data)
+
+        with behaviour("two writers at the same time lose nothing"), folder() as path:
+            for process, customers in ((True, ("ana", "ana")), (False, ("ana", "ana")), (False, ("ana", "ben"))):
+                who = "two processes" if process else "two threads of one process, with one saver"
+                where = "the same thread" if customers == ("ana", "ana") else "two threads"
+                idea = (
+                    f"{who.capitalize()} put a checkpoint each into {where}, one in the middle of the other's `put`. "
+                    "Whoever reads a file, changes it and writes it anew has to keep others out meanwhile: "
+                    "`fcntl.flock` on a file that is never replaced, opened anew each time. And no two threads share a "
+                    "file, not even one for what is not yet whole."
+                )
+                count = moments_of(lambda: put(FileSaver(path), "ana", step=1), names)
+                for number in {0, *rng.sample(range(max(count - 1, 1)), min(2, count))}:
+                    with no_error(expected="both checkpoints are stored", idea=idea):
+                        stored = meeting(lambda: FileSaver(path), customers, number, process, names)
+                        all_there(FileSaver(path), stored, who, idea)
+
+    def say_hello(self, saver, step):
+        """Have a task write something after the newest checkpoint of 'ana'."""
+        saver.put_writes(saver.get_tuple(thread("ana")).config, [("messages", f"hello {step}")], "task-1")
+
+    def test_s3_storage(self, work, behaviour, rng):
         """Test S3-based state storage."""
+        S3Saver = work.S3Saver
+        attempted("s3_storage", lambda: S3Saver(None, "shop").change("ana", bytes))
+        with bucket() as store:
+            proxy, pauses = store.proxy, []
 
-    def test_hybrid_storage(self):
+            def saver(client=store.client, **options):
+                return S3Saver(client, store.name, **{"sleep": pauses.append} | options)
+
+            with behaviour("a conversation goes on in another worker"):
+                first = put(saver(), "ana", step=1)
+                second = saver().put(first, *a_checkpoint({"step": 2}))
+                saver().put_writes(second, [("messages", "hello")], "task-1")
+                found = saver().get_tuple(thread("ana"))
+                idea = "A new S3Saver on the same bucket finds the newest checkpoint, and what tasks wrote after it."
+                expect(found and found.config, second, idea)
+                came = found.checkpoint["channel_values"], found.parent_config, found.pending_writes
+                expect(came, ({"step": 2}, first, [("task-1", "messages", "hello")]), idea)
+                idea = "Nobody has stored a thread 'nobody': there is no such object, so the answer is None."
+                with no_error(expected="None", idea=idea):
+                    expect(saver().get_tuple(thread("nobody")), None, idea)
+                ask(build_agent(saver()), "ben", "Please refund order 1001")
+                result = build_agent(saver()).invoke(Command(resume=True), thread("ben"))
+                idea = "One worker asks for an approval, and another, with a saver of its own, is told yes."
+                expect(result.get("refunded"), ORDERS["1001"]["price"], idea)
+                saver().delete_thread("ana")
+                idea = "'ana' was deleted, and 'ben' was not."
+                expect([saver().get_tuple(thread(name)) is None for name in ("ana", "ben")], [True, False], idea)
+                expect(pauses, [], "Nothing has failed so far, so nothing was waited for. Not to be there is no error.")
+
+            with behaviour("a listing is read to its last page"):
+                called = {found.config["configurable"]["thread_id"] for found in saver().list(None)}
+                more = [f"customer {rng.random()}" for _ in range(12)] + ["a/b c?&%+ü"]
+                for name in more:
+                    put(saver(), name, step=1)
+                idea = (
+                    "This server gives 5 names a page, as it may: S3 itself gives 1,000 at the most, so it is the "
+                    "same from the 1,001st thread on. `NextContinuationToken` leads to the next page, until there is "
+                    "none."
+                )
+                with short_pages(store.other, 5):
+                    listed = [found.config["configurable"]["thread_id"] for found in saver(store.other).list(None)]
+                expect(sorted(set(listed)), sorted([*called, *more]), idea)
+                for name in more:
+                    saver().delete_thread(name)
+
+            with behaviour("a fault that passes is not noticed"):
+                for fault in (*PASSING, "hang before", "429"):
+                    name = f"customer {fault}"
+                    working = saver(store.hasty if fault == "hang before" else store.client)
+                    idea = (
+                        f"Of each kind of request one went wrong ({fault}: 500, 503 and 429 are the server's answers; "
+                        "a connection is cut before, within or after the answer, or nothing comes back in time). It "
+                        "passes: wait a little, and make the same request again. Reading the body is a part of it."
+                    )
+                    proxy.faults[:] = [("GET", fault), ("PUT", fault)]
+                    with no_error(expected="no error", idea=idea):
+                        config = put(working, name, step=1)
+                        proxy.faults[:] = [("GET", fault)]
+                        found = working.get_tuple(thread(name))
+                        expect(found and found.config, config, idea)
+                        if fault != "cut upload":
+                            proxy.faults[:] = [("LIST", fault)]
+                            expect(next(iter(working.list(None)), None) is None, False, f"Listing: {idea}")
+                            proxy.faults[:] = [("DELETE", fault)]
+                            working.delete_thread(name)
+                            expect(working.get_tuple(thread(name)), None, f"Deleting: {idea}")
+                    proxy.faults.clear()
+
+            with behaviour("pauses grow, and no two workers make the same ones"):
+                seen = []
+                for _ in range(6):
+                    pauses.clear()
+                    proxy.faults[:] = [("GET", "503")] * 4
+                    with suppress(Exception):
+                        saver().get_tuple(thread("ben"))
+                    proxy.faults.clear()
+                    seen.append(list(pauses))
+                idea = (
+                    "Four requests in a row were throttled. The pause after the first is between 0.05 and 0.1 seconds, "
+                    "and each one after it up to twice as long: a server that has too much to do gets room. It is "
+                    "drawn at random, else all workers come back at the same moment."
+                )
+                for waited in seen:
+                    shown = [round(float(pause), 4) for pause in waited]
+                    within = [0.05 * 2**n <= pause <= 0.1 * 2**n + 1e-9 for n, pause in enumerate(waited)]
+                    if within != [True] * 4:
+                        expected = "4 pauses: 0.05 to 0.1 s, 0.1 to 0.2 s, 0.2 to 0.4 s and 0.4 to 0.8 s"
+                        raise Missed(expected=expected, came=f"{shown}", idea=idea)
+                if len({tuple(waited) for waited in seen}) < 6:
+                    raise Missed(expected="other pauses in each of 6 calls", came=f"{seen[0]} twice or more", idea=idea)
+
+            with behaviour("a fault that lasts is reported after a few attempts"):
+                for attempts in (1, 3, 5):
+                    for kind, call, what in (
+                        ("GET", lambda each: each.get_tuple(thread("ben")), "`get_tuple`"),
+                        ("PUT", lambda each: put(each, "cleo", step=1), "`put`"),
+                        ("LIST", lambda each: list(each.list(None)), "`list`"),
+                    ):
+                        idea = (
+                            f"Each request was throttled, and the saver has attempts={attempts}: so many are made, and "
+                            "then the error is raised. An answer such as None would be taken for 'there is nothing', "
+                            "and a saver that tries for ever holds up its worker and the server."
+                        )
+                        before = store.requests(kind)
+                        with proxy.lasting(kind, "503"):
+                            with refused(Exception, what=f"{what} while S3 throttles", idea=idea):
+                                in_time(5, what, idea, partial(call, saver(attempts=attempts)))
+                            expect(store.requests(kind) - before, attempts, f"How many requests? {idea}")
+
+            with behaviour("an error that stays is reported at once"):
+                calls = {"GET": lambda: newest(saver(), "ben"), "PUT": lambda: put(saver(), "dan", step=1)}
+                for kind, call in calls.items():
+                    idea = (
+                        "The server said 403: access denied. It will say so again. Only what may pass is worth another "
+                        "attempt: no answer at all, too many requests (429), and errors of the server (500 and above)."
+                    )
+                    before = store.requests(kind)
+                    with proxy.lasting(kind, "403"):
+                        with refused(Exception, what=f"a {kind} without permission", idea=idea):
+                            in_time(5, "an error", idea, call)
+                        expect(store.requests(kind) - before, 1, f"How many requests? {idea}")
+
+            with behaviour("two writers on one thread lose nothing"):
+                for there in (True, False):
+                    name = f"shared {there}"
+                    made = a_checkpoint({"step": 1})
+                    config = thread(name, "", made[0]["id"])
+                    if there:
+                        saver().put(thread(name), *made)
+                    before_first(
+                        store.other,
+                        "PUT",
+                        lambda config=config: saver().put_writes(config, [("messages", "other")], "task-2"),
+                    )
+                    saver(store.other).put_writes(config, [("messages", "one")], "task-1")
+                    if not there:
+                        saver().put(thread(name), *made)
+                    idea = (
+                        "Between the moment when a saver had read a thread and the moment when it stored it, another "
+                        f"saver stored something in it (a thread that was {'there' if there else 'not there yet'}). S3 "
+                        "has no lock. A put with a condition (`IfMatch` with the ETag that was read, `IfNoneMatch` "
+                        "with '*' where nothing was) is refused then: read again, and try again."
+                    )
+                    written = [("task-1", "messages", "one"), ("task-2", "messages", "other")]
+                    expect(writes_of(saver(), name), written, idea)
+                config = put(saver(), "shared", step=1)
+                before_first(store.other, "PUT", lambda: saver().put_writes(config, [("messages", "first")], "task-1"))
+                saver(store.other).put_writes(config, [("messages", "second")], "task-1")
+                idea = "Two workers ran the same task, and of its results the first counts, as soon as it is stored."
+                expect(writes_of(saver(), "shared"), [("task-1", "messages", "first")], idea)
+
+            with behaviour("a repeat is harmless"):
+                for fault in ("500 after", "cut after", "hang after"):
+                    config = put(saver(), f"repeat {fault}", step=1)
+                    others = [lambda config=config: saver().put_writes(config, [("messages", "other")], "task-2")]
+
+                    def meanwhile(seconds, others=others):
+                        if others:
+                            others.pop()()
+
+                    proxy.faults[:] = [("PUT", fault)]
+                    idea = (
+                        f"A put was stored, but its answer got lost ({fault}). Before it was made again, another saver "
+                        "stored something in the same thread. The repeat must not undo that: it has to have the same "
+                        "condition, and if that is refused, the thread is read again."
+                    )
+                    with no_error(expected="no error", idea=idea):
+                        saver(store.hasty, sleep=meanwhile).put_writes(config, [("messages", "one")], "task-1")
+                    proxy.faults.clear()
+                    written = [("task-1", "messages", "one"), ("task-2", "messages", "other")]
+                    expect(writes_of(saver(), f"repeat {fault}"), written, idea)
+
+    def test_hybrid_storage(self, work, behaviour, rng):
         """Test hybrid storage system."""
+        HybridSaver = work.HybridSaver
 
-    def test_custom_monitoring(self):
+        def tiers():
+            hot, cold = Tier(), Tier()
+            return HybridSaver(hot, cold), hot, cold
+
+        def steps(*savers):
+            found = [saver.get_tuple(thread("ana")) for saver in savers]
+            return [each and each.checkpoint["channel_values"].get("step") for each in found]
+
+        def next_put(saver, above, step):
+            return saver.put(above, *a_checkpoint({"step": step}))
+
+        with behaviour("what is put is in both"):
+            saver, hot, cold = tiers()
+            first = put(saver, "ana", step=1)
+            second = next_put(saver, first, 2)
+            saver.put_writes(second, [("messages", "hello")], "task-1", "~pull")
+            idea = "Both savers are told of each `put` and each `put_writes`, with all that belongs to it."
+            for name, tier in (("hot", hot), ("cold", cold)):
+                found = tier.get_tuple(thread("ana"))
+                expect(found and found.config, second, f"The {name} saver: {idea}")
+                came = found.parent_config, found.checkpoint["channel_values"], found.pending_writes
+                expect(came, (first, {"step": 2}, [("task-1", "messages", "hello")]), f"The {name} saver: {idea}")
+                paths = [path for writes in tier.writes.values() for *_, path in writes.values()]
+                expect(paths, ["~pull"], f"The {name} saver: hand on the `task_path` as well.")
+            saver.delete_thread("ana")
+            expect(steps(hot, cold), [None, None], "A thread that is deleted is deleted in both.")
+
+        with behaviour("a read goes to the cold saver only if it has to"):
+            saver, hot, cold = tiers()
+            config = put(saver, "ana", step=1)
+            for where in (thread("ana"), config, thread("ana")):
+                idea = "The hot saver has what was put, so the slow and expensive cold one need not be asked."
+                expect(saver.get_tuple(where) is not None, True, idea)
+                expect(cold.calls["get_tuple"], 0, f"How many reads of the cold saver? {idea}")
+
+        with behaviour("a cold read warms the hot saver"):
+            saver, hot, cold = tiers()
+            first = put(saver, "ana", step=1)
+            second = next_put(saver, first, 2)
+            hot.delete_thread("ana")
+            idea = "The hot saver has lost the thread (it has a limit, or a TTL). The cold one has it."
+            expect(steps(saver), [2], idea)
+            before = cold.calls["get_tuple"]
+            idea = "The newest checkpoint was read from the cold saver: put it into the hot one, for the next read."
+            expect(steps(saver, saver), [2, 2], idea)
+            expect(cold.calls["get_tuple"] - before, 0, f"How many more reads of the cold saver? {idea}")
+            found = saver.get_tuple(thread("ana"))
+            idea = "The checkpoint that the hot saver was given is the same one: id, parent, metadata, values."
+            expect((found.config, found.parent_config), (second, first), idea)
+            expect(found.metadata, cold.get_tuple(thread("ana")).metadata, idea)
+            found = saver.get_tuple(first)
+            idea = "An older checkpoint, which the hot saver does not have, is in the cold one."
+            expect(found and found.checkpoint["channel_values"], {"step": 1}, idea)
+            hot.delete_thread("ana")
+            saver.get_tuple(first)
+            idea = (
+                "An older checkpoint was read by its id. The hot saver, with that alone, would take it for the newest."
+            )
+            expect(steps(saver), [2], f"{idea} So what is warmed is the newest.")
+            idea = "The hot saver may have lost older checkpoints. A listing has to come from the one that has all."
+            expect([each.checkpoint["channel_values"]["step"] for each in saver.list(thread("ana"))], [2, 1], idea)
+            saver.put_writes(second, [("messages", "hello"), ("step", 3)], "task-1", "~pull")
+            for lost in (True, False):
+                if lost:
+                    hot.delete_thread("ana")
+                found = saver.get_tuple(thread("ana"))
+                idea = "What tasks wrote after a checkpoint belongs to it, wherever it is read from."
+                written = [("task-1", "messages", "hello"), ("task-1", "step", 3)]
+                expect(sorted(found.pending_writes), written, idea)
+
+        with behaviour("the hot saver is gone: everything works, from the cold one"):
+            saver, hot, cold = tiers()
+            first = put(saver, "ana", step=1)
+            hot.gone = True
+            idea = "The hot saver is a help, and nothing more: its errors are not the customer's."
+            with no_error(expected="no error", idea=idea):
+                expect(steps(saver), [1], idea)
+                second = next_put(saver, first, 2)
+                saver.put_writes(second, [("messages", "hello")], "task-1")
+                expect(steps(saver, cold), [2, 2], idea)
+                question = ask(build_agent(saver), "ben", "Please refund order 1001")
+                expect(question, "Refund 249.00 EUR for order 1001?", idea)
+                saver.delete_thread("ben")
+            expect(cold.get_tuple(thread("ben")), None, "The thread was deleted while the hot saver was gone.")
+
+        with behaviour("the hot saver is back: no stale answer"):
+            saver, hot, cold = tiers()
+            first = put(saver, "ana", step=1)
+            put(saver, "ben", step=1)
+            hot.gone = True
+            second = next_put(saver, first, 2)
+            hot.gone = False
+            idea = (
+                "While the hot saver was gone, a checkpoint was put. It is back, with what it had before: the "
+                "checkpoint of step 1. Remember for which threads it failed, and have it delete those before it is "
+                "read or written again."
+            )
+            expect(steps(saver, saver), [2, 2], idea)
+            hot.gone = True
+            with suppress(Gone):
+                saver.put_writes(second, [("messages", "hello")], "task-1")
+            hot.gone = False
+            found = saver.get_tuple(thread("ana"))
+            expect(found.pending_writes, [("task-1", "messages", "hello")], f"The same with `put_writes`. {idea}")
+            hot.gone = True
+            third = next_put(saver, second, 3)
+            hot.gone = False
+            saver.put_writes(third, [("messages", "later")], "task-2")
+            expect(steps(saver), [3], f"The first call after it is back is a write. {idea}")
+            hot.gone = True
+            saver.delete_thread("ben")
+            hot.gone = False
+            came = saver.get_tuple(thread("ben"))
+            idea = "A thread was deleted while the hot saver was gone. It must not come back with it."
+            expect(came and came.checkpoint["channel_values"], None, idea)
+
+        policy = getattr(HybridSaver, "cold_gone", None)
+
+        with behaviour("the cold saver is gone: as declared, and never in silence"):
+            expect(policy in ("refuse", "accept"), True, "`HybridSaver.cold_gone` says 'refuse' or 'accept'.")
+            saver, hot, cold = tiers()
+            first = put(saver, "ana", step=1)
+            put(saver, "ben", step=1)
+            hot.delete_thread("ben")
+            cold.gone = True
+            idea = "The hot saver has this thread, and nobody has tried to write to it: it can be read."
+            with no_error(expected="the checkpoint of step 1", idea=idea):
+                expect(steps(saver), [1], idea)
+            idea = (
+                "The hot saver does not have this thread, and the cold one does not answer. That is an error. None "
+                "would say that there is no such conversation, and the agent would begin it anew."
+            )
+            with refused(Exception, what="`get_tuple` of a thread that only the cold saver has", idea=idea):
+                saver.get_tuple(thread("ben"))
+            if policy == "accept":
+                idea = "With 'accept' a put is taken by the hot saver alone, until the cold one is back."
+                with no_error(expected="`put` returns", idea=idea):
+                    second = next_put(saver, first, 2)
+                    saver.put_writes(second, [("messages", "hello")], "task-1")
+                expect(steps(saver), [2], idea)
+                cold.gone = False
+                saver.get_tuple(thread("ana"))
+                idea = "The cold saver is back, and the thread was used: what it has missed is brought to it first."
+                found = cold.get_tuple(thread("ana"))
+                expect(found and found.config, second, idea)
+                expect((found.parent_config, found.pending_writes), (first, [("task-1", "messages", "hello")]), idea)
+            else:
+                idea = "With 'refuse' a put raises: what is acknowledged has to be in the cold saver."
+                with refused(Exception, what="`put` while the cold saver is gone", idea=idea):
+                    next_put(saver, first, 2)
+                with refused(Exception, what="`put_writes` while the cold saver is gone", idea=idea):
+                    saver.put_writes(first, [("messages", "hello")], "task-1")
+                with refused(Exception, what="`delete_thread` while the cold saver is gone", idea=idea):
+                    saver.delete_thread("ben")
+                cold.gone = False
+                idea = "What was refused must not be found later: tell the cold saver first, and then the hot one."
+                expect(steps(saver, cold), [1, 1], idea)
+                found = saver.get_tuple(thread("ana"))
+                expect(found.pending_writes or [], [], idea)
+
+        with behaviour("a put whose answer got lost leaves no stale answer"):
+            saver, hot, cold = tiers()
+            first = put(saver, "ana", step=1)
+            cold.loses_answers = True
+            with suppress(Gone):
+                next_put(saver, first, 2)
+            cold.loses_answers = False
+            idea = (
+                "The cold saver raised an error, and had stored the checkpoint all the same: its answer got lost. So "
+                "after an error of the cold saver the hot one may be behind, and is not to be read for this thread "
+                "before it has deleted what it has."
+            )
+            expect(steps(saver), [2], idea)
+
+        with behaviour("the official conformance suite passes"):
+            passes_conformance(lambda: HybridSaver(InMemorySaver(), InMemorySaver()))
+
+    def test_custom_monitoring(self, work, behaviour, rng):
         """Test custom storage monitoring."""
+        MonitoredSaver = work.MonitoredSaver
+
+        def monitored(inner=None):
+            registry = CollectorRegistry()
+            return MonitoredSaver(InMemorySaver() if inner is None else inner, registry), registry
+
+        def several_calls(saver):
+            counts = Counter()
+            for number in range(rng.randint(2, 5)):
+                config = put(saver, f"customer-{number}", step=number)
+                for _ in range(rng.randint(1, 3)):
+                    saver.put_writes(config, [("messages", "hello")], "task-1")
+                    counts["put_writes"] += 1
+                for _ in range(rng.randint(1, 3)):
+                    saver.get_tuple(config)
+                    counts["get_tuple"] += 1
+                counts["put"] += 1
+            list(saver.list(None))
+            saver.delete_thread("customer-0")
+            return counts | {"list": 1, "delete_thread": 1}
+
+        with behaviour("each call is counted, by its method"):
+            saver, registry = monitored()
+            counts, found = several_calls(saver), samples(registry)
+            idea = "The histogram `saver_seconds` has the label `method`; its `_count` is how often it was called."
+            expect({method: found.get(("saver_seconds_count", method), 0) for method in counts}, dict(counts), idea)
+            text = generate_latest(registry).decode()
+            idea = "Prometheus reads this text. It finds a histogram in it, with buckets from fast to slow."
+            expect("# TYPE saver_seconds histogram" in text, True, idea)
+            bounds = {name[1] for name in found if name[0] == "saver_seconds_bucket"}
+            if len(bounds) < 5:
+                raise Missed(expected="a histogram with several buckets", came=f"{sorted(bounds)}", idea=idea)
+
+        with behaviour("an error is counted, and goes on to the caller"):
+            inner = Tier()
+            saver, registry = monitored(inner)
+            config = put(saver, "ana", step=1)
+            inner.gone = True
+            idea = "The saver inside raised this error. Whoever called has to hear of it, as if nobody had listened."
+            calls = {
+                "put": lambda: saver.put(config, *a_checkpoint({"step": 2})),
+                "put_writes": lambda: saver.put_writes(config, [("messages", "hello")], "task-1"),
+                "get_tuple": lambda: saver.get_tuple(config),
+                "list": lambda: list(saver.list(thread("ana"))),
+                "delete_thread": lambda: saver.delete_thread("ana"),
+            }
+            for method, call in calls.items():
+                with refused(Gone, what=f"`{method}`", idea=idea):
+                    call()
+            found = samples(registry)
+            came = {method: found.get(("saver_errors_total", "Gone", method), 0) for method in calls}
+            idea = "The counter `saver_errors` has the labels `method` and `error`: the name of the error's class."
+            expect(came, dict.fromkeys(calls, 1), idea)
+            came = {method: found.get(("saver_seconds_count", method), 0) for method in calls}
+            idea = "A call that raised is a call, and took its time: `saver_seconds` counts it as well."
+            expect(came, dict.fromkeys(calls, 1) | {"put": 2}, idea)
+            inner.gone = False
+            listing = saver.list(thread("ana"))
+            next(listing)
+            listing.close()
+            came = [value for name, value in samples(registry).items() if name[0] == "saver_errors_total"]
+            idea = "A caller read one checkpoint of a listing and needed no more. That is no error."
+            expect(sum(came), len(calls), idea)
+
+        with behaviour("the time of the saver inside is what is measured"):
+            saver, registry = monitored(Slow(0.03))
+            above = thread("ana")
+            for step in range(3):
+                above = saver.put(above, *a_checkpoint({"step": step}))
+            saver.get_tuple(above)
+            expect(len(list(saver.list(thread("ana")))), 3, "`list` lists what the saver inside lists.")
+            for method, least in (("get_tuple", 0.03), ("list", 0.09)):
+                came = samples(registry).get(("saver_seconds_sum", method), 0)
+                idea = (
+                    f"The saver inside took {least} seconds for one `{method}`. Stop the clock when it has answered; a "
+                    "listing is not done when it has been asked for, but when its last checkpoint has come."
+                )
+                if came < least * 0.99:
+                    raise Missed(expected=f"at least {least} seconds for `{method}`", came=f"{came:.5f}", idea=idea)
+
+        with behaviour("bytes are counted, as they are stored"):
+            inner = InMemorySaver()
+            saver, registry = monitored(inner)
+            checkpoint, metadata, versions = a_checkpoint({"letter": "x" * rng.randint(100, 3_000)})
+            config = saver.put(thread("ana"), checkpoint, metadata, versions)
+            for _ in range(2):
+                saver.get_tuple(config)
+            saver.get_tuple(thread("nobody"))
+            size = len(inner.serde.dumps_typed(checkpoint)[1])
+            idea = (
+                "The counter `saver_bytes` has the label `method`: the bytes of each checkpoint that was put, and of "
+                "each that was found, as the `serde` of the saver inside gives them. Nothing found is no bytes."
+            )
+            found = samples(registry)
+            came = {method: found.get(("saver_bytes_total", method), 0) for method in ("put", "get_tuple")}
+            expect(came, {"put": size, "get_tuple": 2 * size}, idea)
+
+        with behaviour("what customers do makes no new time series"):
+            inner = Tier()
+            saver, registry = monitored(inner)
+
+            def a_round(customer):
+                config = put(saver, customer, step=1)
+                saver.get_tuple(config)
+                inner.gone = True
+                with suppress(Gone):
+                    saver.get_tuple(config)
+                inner.gone = False
+
+            a_round("ana")
+            before = set(samples(registry))
+            for _ in range(10):
+                a_round(f"customer {rng.random()}")
+            more = [name for name in samples(registry) if name not in before]
+            idea = (
+                "Ten more customers, and there are more time series: one for each value of each label, kept for ever. "
+                "A label has few values. A thread's id is none."
+            )
+            expect(more, [], idea)
+
+        with behaviour("to LangGraph it is the saver inside"):
+
+            class Inside(InMemorySaver):
+                """A saver with versions and an allowlist of its own."""
+
+                def get_next_version(self, current, channel):
+                    return f"{int((current or 'v0').strip('v')) + 1}".rjust(9, "v")
+
+                def with_allowlist(self, extra_allowlist):
+                    clone = copy(self)
+                    clone.serde = Renamed("allowing")
+                    return clone
+
+            inner = Inside()
+            saver, registry = monitored(inner)
+            idea = (
+                "The saver inside has versions of its own. BaseCheckpointSaver would give plain numbers, so "
+                "`get_next_version` has to be handed on too."
+            )
+            with no_error(expected="the version that the saver inside gives", idea=idea):
+                expect(saver.get_next_version(None, None), inner.get_next_version(None, None), idea)
+            expect(saver.serde is inner.serde, True, "Its `serde` is that of the saver inside.")
+            allowed = [("shop", "Order")]
+            idea = (
+                "LangGraph calls `with_allowlist` to allow the classes of a graph's state. The result is a "
+                "MonitoredSaver with the same metrics, around what the saver inside gives for it."
+            )
+            with no_error(expected="a saver", idea=idea):
+                clone = saver.with_allowlist(allowed)
+                put(clone, "ana", step=1)
+            expect(isinstance(clone, MonitoredSaver), True, idea)
+            expect(type(clone.serde).__name__, "Renamed", f"{idea} Its `serde` is the new one as well.")
+            counted = samples(registry).get(("saver_seconds_count", "put"), 0)
+            expect(counted, 1, f"How many puts are counted in the registry? {idea}")
+            expect("ana" in inner.storage, True, f"Is it stored inside? {idea}")
+            kinds = {data[0][0] for found in inner.storage["ana"].values() for data in found.values()}
+            expect(kinds, {"allowing"}, f"Which serializer stored it? {idea}")
+            with no_error(expected="the original is as it was", idea=idea):
+                put(saver, "ben", step=1)
+            kinds = {data[0][0] for found in inner.storage["ben"].values() for data in found.values()}
+            expect(kinds, {"msgpack"}, f"The saver that `with_allowlist` was called on is as it was. {idea}")
+            passes_conformance(lambda: monitored()[0])
+
+        with behaviour("awaited calls are awaited inside, and measured as well"):
+            asyncio.run(self.monitored_in_async(*monitored(OnlyAsync())))
+
+    async def monitored_in_async(self, saver, registry):
+        """An agent that is awaited, on a saver that has only async methods."""
+        idea = "This saver inside is for asyncio alone: await its async methods. Sync ones would hold up all others."
+        with no_error(expected="an agent that is awaited", idea=idea):
+            agent = build_agent(saver)
+            result = await agent.ainvoke({"messages": [("user", "Where is order 1002?")]}, thread("ana"))
+            listed = [found async for found in saver.alist(thread("ana"))]
+        expect("coffee grinder" in result["messages"][-1].text, True, idea)
+        idea = "An awaited call is counted under the name of its method without the `a`."
+        found = samples(registry)
+        expect(found.get(("saver_seconds_count", "put"), 0), len(listed), idea)
+        expect(found.get(("saver_seconds_count", "list"), 0), 1, f"`alist`: {idea}")
+        expect(sorted({name[1] for name in found if name[0] == "saver_seconds_count"} & {"aput", "alist"}), [], idea)
 
 
 class TestStateMigration:
@@ -2043,9 +2777,229 @@ class TestPerformanceOptimization:
                 expect(there, [True, True, False, True, True, True], idea)
                 client.delete(*(key for key, _ in items))
 
-    @pytest.mark.skip(reason="comes with lesson 04_custom_storage")
-    def test_caching_strategies(self):
+    def test_caching_strategies(self, work, behaviour, rng):
         """Test caching strategies for state access."""
+        CachedSaver = work.CachedSaver
+
+        def cached(size=100, ttl=60):
+            inner, clock = Tier(), Clock()
+            return CachedSaver(inner, size, ttl, clock=clock), inner, clock
+
+        def step(saver, where):
+            found = saver.get_tuple(where)
+            return found and found.checkpoint["channel_values"].get("step")
+
+        with behaviour("what was read is answered from memory, and counted"):
+            saver, inner, _ = cached()
+            first = put(inner, "ana", step=1)
+            second = inner.put(first, *a_checkpoint({"step": 2}))
+            put(inner, "ana", "refund:1", step=3)
+            put(inner, "ben", step=4)
+            inner.put_writes(second, [("messages", "hello")], "task-1")
+            wanted = [
+                (thread("ana"), 2),
+                (first, 1),
+                (second, 2),
+                (thread("ana", "refund:1"), 3),
+                (thread("ben"), 4),
+            ]
+            repeats = rng.randint(2, 5)
+            for _ in range(1 + repeats):
+                for where, value in rng.sample(wanted, len(wanted)):
+                    idea = f"{where['configurable']} is a question of its own: thread, namespace and checkpoint id."
+                    expect(step(saver, where), value, idea)
+            found = saver.get_tuple(thread("ana"))
+            writes = [tuple(write) for write in found.pending_writes]
+            expect(writes, [("task-1", "messages", "hello")], "All that was found is remembered.")
+            expect((found.config, found.parent_config), (second, first), "All that was found is remembered.")
+            idea = "Each question was asked of the saver inside once, and answered from memory after that."
+            expect(inner.calls["get_tuple"], len(wanted), f"How many reads inside? {idea}")
+            came = {"hits": saver.hits, "misses": saver.misses}
+            expect(came, {"hits": len(wanted) * repeats + 1, "misses": len(wanted)}, idea)
+
+        with behaviour("the checkpoint used longest ago is forgotten first"):
+            customers = ["ana", "ben", "cleo", "dan", "eve", "finn"]
+            for size in (1, 3):
+                (saver, inner, _), model = cached(size=size), OrderedDict()
+                for customer in customers:
+                    put(inner, customer, step=customer)
+                for _ in range(60):
+                    customer, before = rng.choice(customers), inner.calls["get_tuple"]
+                    expect(step(saver, thread(customer)), customer, "Each thread has a checkpoint of its own.")
+                    idea = (
+                        f"How many reads inside, for {customer!r} with size={size}? So many are remembered; a hit is a "
+                        "use too, and the one that was used longest ago goes."
+                    )
+                    expect(inner.calls["get_tuple"] - before, int(customer not in model), idea)
+                    use(model, customer, size)
+
+        with behaviour("put, put_writes and delete_thread invalidate"):
+            saver, inner, _ = cached()
+            above = put(saver, "ana", step=1)
+            other = put(saver, "ben", step=1)
+            for number in range(2, 5):
+                expect((step(saver, thread("ana")), step(saver, other)), (number - 1, 1), "What was put is found.")
+                above = saver.put(above, *a_checkpoint({"step": number}))
+                idea = "A checkpoint was put: what was read of its thread before is old."
+                expect(step(saver, thread("ana")), number, idea)
+                saver.get_tuple(above)
+                saver.put_writes(above, [("messages", "hello")], "task-1")
+                idea = (
+                    "A task wrote something after the newest checkpoint. It belongs to what `get_tuple` finds: without "
+                    "it, an agent that starts again runs a task twice that was done."
+                )
+                for where in (thread("ana"), above):
+                    writes = [tuple(write) for write in saver.get_tuple(where).pending_writes]
+                    expect(writes, [("task-1", "messages", "hello")], idea)
+            before = inner.calls["get_tuple"]
+            step(saver, other)
+            idea = "Of the thread 'ben' nothing has changed: what was read of it stays."
+            expect(inner.calls["get_tuple"] - before, 0, f"How many reads inside? {idea}")
+            saver.delete_thread("ana")
+            idea = "The thread was deleted: nothing of it is found any more, whatever was read before."
+            expect([step(saver, thread("ana")), step(saver, above)], [None, None], idea)
+            put(saver, "cleo", step=1)
+            config = saver.get_tuple(thread("cleo")).config
+            inner.loses_answers = True
+            with suppress(Gone):
+                saver.put(config, *a_checkpoint({"step": 2}))
+            inner.loses_answers = False
+            idea = "A put raised, and may have stored its checkpoint all the same: what was read before may be old."
+            expect(step(saver, thread("cleo")), 2, idea)
+
+        with behaviour("another writer's newer checkpoint is seen when ttl has passed"):
+            saver, inner, clock = cached(ttl=10)
+            config = put(inner, "ana", step=1)
+            expect(step(saver, thread("ana")), 1, "What was stored is found.")
+            inner.put(config, *a_checkpoint({"step": 2}))
+            for _ in range(9):
+                clock.now += 1.1
+                step(saver, thread("ana"))
+            clock.now += 0.2
+            idea = (
+                "Another process put a checkpoint, directly into the saver inside. This cache was asked again and "
+                "again, and 10.1 seconds after it had read the old one it still had that, with ttl=10. The time counts "
+                "from the read, and a hit does not start it anew."
+            )
+            expect(step(saver, thread("ana")), 2, idea)
+            before = inner.calls["get_tuple"]
+            clock.now += 9.9
+            idea = "Before `ttl` seconds have passed, what was read is used."
+            expect(step(saver, thread("ana")), 2, idea)
+            expect(inner.calls["get_tuple"] - before, 0, f"How many reads inside? {idea}")
+
+        with behaviour("that there is nothing is not remembered"):
+            saver, inner, _ = cached()
+            expect(step(saver, thread("ana")), None, "There is no such thread yet.")
+            put(inner, "ana", step=1)
+            idea = (
+                "There was no such thread; then another worker began it. To remember the None would mean to begin the "
+                "conversation again. What is there may be remembered, what is not there may come at any time."
+            )
+            expect(step(saver, thread("ana")), 1, idea)
+
+        with behaviour("a caller that changes its result harms nobody"):
+            saver, inner, _ = cached()
+            config = put(inner, "ana", messages=["hello"], order={"lines": [1]})
+            inner.put_writes(config, [("messages", ["late"])], "task-1")
+            for reader in range(3):
+                found = saver.get_tuple(thread("ana"))
+                idea = (
+                    f"Caller number {reader + 1} should see what was stored. The one before it changed what it had "
+                    "got, which is its own: hand out copies (deep ones), also for a miss."
+                )
+                writes = [tuple(write) for write in found.pending_writes]
+                came = found.checkpoint["channel_values"], found.metadata["step"], writes
+                stored = {"messages": ["hello"], "order": {"lines": [1]}}
+                expect(came, (stored, -1, [("task-1", "messages", ["late"])]), idea)
+                found.checkpoint["channel_values"]["messages"].append("changed")
+                found.checkpoint["channel_values"]["order"]["lines"].clear()
+                found.metadata["step"] = 99
+                found.pending_writes[0][2].append("changed")
+                found.pending_writes.append(("task-9", "messages", "changed"))
+                found.config["configurable"]["thread_id"] = "changed"
+
+        with behaviour("50 simultaneous misses make one read"):
+            saver, inner, _ = cached()
+            put(inner, "ana", step=1)
+            put(inner, "ben", step=2)
+            inner.may_read.clear()
+            results = []
+
+            def read(customer):
+                results.append(step(saver, thread(customer)))
+
+            readers = [threading.Thread(target=read, args=("ana",), daemon=True) for _ in range(50)]
+            for reader in readers:
+                reader.start()
+            inner.reading.wait(2)
+            time.sleep(0.1)  # for those that would read as well
+            asked = inner.calls["get_tuple"]
+            other = threading.Thread(target=read, args=("ben",), daemon=True)
+            other.start()
+            with suppress(Missed):
+                until(lambda: inner.calls["get_tuple"] > asked, 1, "", "")
+            at_once = inner.calls["get_tuple"] - asked
+            inner.may_read.set()
+            for reader in [*readers, other]:
+                reader.join(5)
+            idea = (
+                "50 threads asked for the same checkpoint at the same moment, and it was not remembered. The first "
+                "reads it, and the others wait for what it finds. Else a popular thread that expires hits the storage "
+                "50 times at once: a stampede."
+            )
+            expect(sorted(results), [1] * 50 + [2], f"What they got: {idea}")
+            expect(asked, 1, f"How many reads inside? {idea}")
+            idea = "While 'ana' is being read, somebody asked for 'ben': a wait for one thread holds up no other."
+            expect(at_once, 1, f"How many reads of 'ben' have begun? {idea}")
+
+        with behaviour("what was being read when a put came is not remembered"):
+            for what in ("put", "put_writes", "delete_thread"):
+                saver, inner, _ = cached()
+                config = put(inner, "ana", step=1)
+                inner.may_read.clear()
+                reader = threading.Thread(target=step, args=(saver, thread("ana")), daemon=True)
+                reader.start()
+                inner.reading.wait(2)
+                idea = (
+                    f"A read had found a checkpoint, and had not returned yet. Then `{what}` came, and returned. Then "
+                    "the read returned, with what was there before. Remember how often a thread has changed, and drop "
+                    "what was read if that is not the same afterwards."
+                )
+                change = {
+                    "put": lambda saver=saver, config=config: saver.put(config, *a_checkpoint({"step": 2})),
+                    "put_writes": lambda saver=saver, config=config: saver.put_writes(config, [("a", 1)], "task-1"),
+                    "delete_thread": lambda saver=saver: saver.delete_thread("ana"),
+                }[what]
+                late = f"`{what}` waits for a read to end. A read that hangs would hold up every change."
+                try:
+                    in_time(2, f"`{what}`", late, change)
+                finally:
+                    inner.may_read.set()
+                reader.join(5)
+                found = saver.get_tuple(thread("ana"))
+                came = found and (found.checkpoint["channel_values"]["step"], len(found.pending_writes or []))
+                wanted = {"put": (2, 0), "put_writes": (1, 1), "delete_thread": None}[what]
+                expect(came, wanted, idea)
+
+        with behaviour("an error is told to the caller, and not remembered"):
+            saver, inner, _ = cached()
+            put(inner, "ana", step=1)
+            inner.gone = True
+            idea = "The saver inside raised an error. None would mean that there is no such conversation."
+            with refused(Gone, what="`get_tuple` while the storage is gone", idea=idea):
+                in_time(2, "`get_tuple`", idea, lambda: saver.get_tuple(thread("ana")))
+            inner.gone = False
+            idea = "The storage is back. Give back each lock also after an error, and ask again."
+            expect(in_time(2, "`get_tuple`", idea, lambda: step(saver, thread("ana"))), 1, idea)
+
+        with behaviour("the official conformance suite passes, and agents talk"):
+            passes_conformance(lambda: CachedSaver(InMemorySaver(), 100, 60))
+            agent = build_agent(CachedSaver(InMemorySaver(), 2, 60))
+            ask(agent, "ana", "Please refund order 1001")
+            ask(agent, "ben", "Where are 1001 and 1002?")
+            idea = "A person is waited for, and says yes."
+            expect(agent.invoke(Command(resume=True), thread("ana")).get("refunded"), ORDERS["1001"]["price"], idea)
 
     @pytest.mark.skip(reason="comes with lesson 03_postgresql")
     def test_connection_pooling(self):

@@ -12,11 +12,12 @@ from learning.course.judge import judge
 from learning.course.tasks import ROOT, TASKS
 
 from .bank import RIGHT, WRONG, Right, Wrong
+from .bank_custom import RIGHT_CUSTOM, WRONG_CUSTOM
 from .bank_migration import RIGHT_MIGRATION, WRONG_MIGRATION
 from .bank_redis import RIGHT_REDIS, WRONG_REDIS
 
-ALL_WRONG = WRONG + WRONG_REDIS + WRONG_MIGRATION
-ALL_RIGHT = RIGHT + RIGHT_REDIS + RIGHT_MIGRATION
+ALL_WRONG = WRONG + WRONG_REDIS + WRONG_CUSTOM + WRONG_MIGRATION
+ALL_RIGHT = RIGHT + RIGHT_REDIS + RIGHT_CUSTOM + RIGHT_MIGRATION
 
 ALL_ANSWERS = "LEARNING_ALL_ANSWERS"
 """With this environment variable set, all wrong answers are judged: which takes ten minutes."""
@@ -28,7 +29,9 @@ FEW = 6
 def chosen(answers: list[Wrong]) -> list[Wrong]:
     """The wrong answers to judge."""
     found = list(answers)
-    for task in () if ALL_ANSWERS in os.environ else ("redis_cluster", "redis_monitoring"):
+    for task in (
+        () if ALL_ANSWERS in os.environ else ("redis_cluster", "redis_monitoring", "file_storage", "s3_storage")
+    ):
         of_task = [answer for answer in answers if answer.task == task]
         kept = of_task[:: -(-len(of_task) // FEW)]
         found = [answer for answer in found if answer.task != task or answer in kept]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-CODES = {"403": "AccessDenied", "500": "InternalError", "503": "SlowDown"}
+CODES = {"403": "AccessDenied", "429": "TooManyRequests", "500": "InternalError", "503": "SlowDown"}
 
 PASSING = ("500", "503", "cut before", "cut upload", "cut within", "cut after", "500 after")
 """Faults that are over at once. Those that hang last until the client gives up."""
@@ -83,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The server's answer."""
         with socket.create_connection(self.server.target) as upstream:
             self.headers["Connection"] = "close"
+            del self.headers["Expect"]  # the client has been told to go on
             lines = [self.requestline, *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
             upstream.sendall("\r\n".join(lines).encode() + body)
             if not whole:
