@@ -252,7 +252,7 @@ def test_a_postgres_starts_on_a_restored_backup_as_of_a_moment_and_leaves_the_ba
 
 @embedded_only
 def test_a_folder_that_is_no_data_folder_is_refused_with_the_servers_own_words(tmp_path):
-    with pytest.raises(services.ServiceError, match="postgresql.conf"):
+    with pytest.raises(services.ServiceError, match=r"postgresql\.conf"):
         services.postgres(data=tmp_path)
     with pytest.raises(services.ServiceError, match="cannot be copied"):
         services.postgres(data=tmp_path / "nothing")
