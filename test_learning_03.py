@@ -1439,8 +1439,8 @@ class TestPostgreSQLStorage:
                                 lambda conn=conn, writes=writes: put_checkpoint(conn, "north", row(), writes),
                             )
                         idea = (
-                            f"`put_checkpoint` (autocommit={autocommit}) waited to insert into {table}, and its session "
-                            "was killed there. A checkpoint and its writes are one transaction: all or nothing."
+                            f"`put_checkpoint` (autocommit={autocommit}) waited to insert into {table}, and its "
+                            "session was killed there. A checkpoint and its writes are one transaction: all or nothing."
                         )
                         expect(waited, True, f"Does `put_checkpoint` insert into {table}?")
                         expect(counts(admin), [0, 0], f"How many rows in checkpoints and writes? {idea}")
