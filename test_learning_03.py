@@ -59,7 +59,6 @@ from learning.course.on_postgres import (
     idle,
     migrations,
     noted,
-    rows_read,
     sessions,
     superuser,
     tables_of,
@@ -97,6 +96,7 @@ from learning.course.scenarios import (
     thread,
     use,
 )
+from learning.operations import explain
 
 
 class TestMemoryStorage:
@@ -1456,13 +1456,13 @@ class TestPostgreSQLStorage:
                     raise trouble
                 conn.execute("SELECT set_config('shop.tenant', 'shop-3', false)")
                 for (what, query), most in HOT_QUERIES.items():
-                    read, how = rows_read(conn, query)
+                    plan = explain(conn, query)
                     idea = (
                         f"{what}: {query} - asked by the owner of the tables, under the policy. An index helps whose "
                         "first columns the query compares for equality, and whose next one it orders by or limits."
                     )
-                    if read > most:
-                        raise Missed(expected=f"at most {most:,} rows read", came=how, idea=idea)
+                    if plan.rows_read > most:
+                        raise Missed(expected=f"at most {most:,} rows read", came=str(plan), idea=idea)
 
     def test_postgres_versioning(self, work, behaviour, rng):
         """Test state versioning and migration."""

@@ -226,23 +226,6 @@ HOT_QUERIES = {
 """What is asked all the time, and how many rows may be read for it, of 100,000."""
 
 
-def rows_read(connection: psycopg.Connection, query: str) -> tuple[int, str]:
-    """How many rows PostgreSQL touches to answer a query, and how, in the words of its plan."""
-    (plan,) = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}").fetchone()
-    read, how = 0, []
-    nodes = [plan[0]["Plan"]]
-    while nodes:
-        node = nodes.pop()
-        nodes += node.get("Plans", [])
-        if "Relation Name" in node or "Index Name" in node:
-            rejected = sum(value for name, value in node.items() if name.startswith("Rows Removed"))
-            count = int((node["Actual Rows"] + rejected) * node["Actual Loops"])
-            read += count
-            what = node.get("Index Name") or node["Relation Name"]
-            how.append(f"{node['Node Type']} on {what}: {count:,} rows read")
-    return read, "; ".join(how)
-
-
 # --- a history --------------------------------------------------------------------------------------------------------
 
 HISTORY = """
