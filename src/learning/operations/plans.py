@@ -31,7 +31,7 @@ class Plan:
         for place, (_, node) in enumerate(nodes):
             style = {"boxstyle": "round", "facecolor": "lightgrey" if _reads(node) else "white"}
             axes.text(
-                0.5, -place, _in_words(node).replace(", ", "\n", 1), ha="center", va="center", fontsize=8, bbox=style
+                0.5, -place, _in_words(node).replace(", ", "\n"), ha="center", va="center", fontsize=8, bbox=style
             )
             rows = int(node["Actual Rows"] * node["Actual Loops"])
             axes.annotate("", (0.5, 0.7 - place), (0.5, 0.3 - place), arrowprops={"arrowstyle": "->"})
