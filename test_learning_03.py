@@ -48,6 +48,7 @@ from learning.course.on_postgres import (
     archived,
     archiving_server,
     attempted_any,
+    busy_archiver,
     changed,
     closed_to_all,
     database,
@@ -1724,7 +1725,7 @@ class TestPostgreSQLStorage:
                 idea = "`pg_basebackup` copies all files of a running server; the connection is `server.url`."
                 with no_error(expected="a backup", idea=idea):
                     in_time(9, "`backup`", idea, lambda: backup(postgres, made))
-                there = {path.name for path in made.iterdir()} if made.exists() else set()
+                there = {path.name for path in made.iterdir()} if made.is_dir() else set()
                 idea = f"{idea} (A dump of the tables is not enough: WAL cannot be replayed on it.)"
                 expect({"PG_VERSION", "base", "backup_manifest"} <= there, True, idea)
                 expect(list(verify(made)), [], "Nothing is wrong with it: an empty list.")
@@ -1775,7 +1776,9 @@ class TestPostgreSQLStorage:
                     "piece of the log that the server was writing. `pg_switch_wal()` finishes that piece; wait until "
                     "the archive has it, and restore from base backup and archive up to `recovery_target_time`."
                 )
-                with restored(moment, idea) as other, other.client(autocommit=True) as there:
+                with busy_archiver(conn, 2):
+                    other = restored(moment, idea)
+                with other, other.client(autocommit=True) as there:
                     with no_error(expected="the table refunds", idea=idea):
                         count = there.execute("SELECT count(*) FROM refunds").fetchone()[0]
                     missing = [
@@ -1791,7 +1794,8 @@ class TestPostgreSQLStorage:
 
             with behaviour("the live server, the backup and the archive are left alone"):
                 idea = "Restore beside the live server, never over it: other customers go on working there."
-                expect(conn.execute("SELECT id FROM orders").fetchall(), [(1001,)], idea)
+                with no_error(expected="the live server goes on", idea=idea):
+                    expect(conn.execute("SELECT id FROM orders").fetchall(), [(1001,)], idea)
                 expect(conn.execute("SELECT to_regclass('refunds')").fetchone()[0], None, idea)
                 idea = "The same backup may be needed once more: restore a copy of it."
                 expect(changed(made) or "as it was", "as it was", idea)
@@ -2027,17 +2031,18 @@ class TestPerformanceOptimization:
             errors = in_time(9, "50 agents with a turn each", idea, lambda: talks(saver, customers, 1))
             expect([f"{type(error).__name__}: {error}" for error in errors], [], f"Their errors. {idea}")
             all_there(saver, customers, 1, idea)
-            expect(sessions(admin) <= 5, True, "At most 5 sessions: connections come from the pool, and nowhere else.")
             all_back(pool, admin, idea)
 
         with behaviour("five statements run at the same time"), shop() as (saver, admin, pool):
             saver.run("CREATE TABLE orders (id int)")
             with admin.transaction():
                 admin.execute("LOCK TABLE orders")
-                for _ in range(5):
+                for _ in range(8):
                     threading.Thread(target=saver.run, args=["SELECT * FROM orders"], daemon=True).start()
                 idea = "Five threads ask, and there are five connections: a lock around the pool would let one ask."
-                until(lambda: sessions(admin, "wait_event_type = 'Lock'") == 5, 3, idea, "5 statements run at once")
+                until(lambda: sessions(admin, "wait_event_type = 'Lock'") >= 5, 3, idea, "5 statements run at once")
+                idea = "How many sessions, with 8 threads? At most 5: connections come from the pool, and nowhere else."
+                expect(sessions(admin), 5, idea)
 
         with (
             behaviour("sessions that are ended are replaced, and no agent hears of it"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
@@ -390,6 +391,21 @@ def archiving_server() -> services.PostgreSQL:
         server.close()
         raise services.ServiceError("its files are in a container; set LEARNING_SERVICES=embedded, or unset it")
     return server
+
+
+@contextmanager
+def busy_archiver(connection: psycopg.Connection, seconds: float) -> Iterator[None]:
+    """Have the server archive nothing for some seconds, as when the archive's disk is busy."""
+    query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'"
+    archiver = psutil.Process(connection.execute(query).fetchone()[0])
+    archiver.suspend()
+    later = threading.Timer(seconds, archiver.resume)
+    later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
+        archiver.resume()
 
 
 def archived(server: services.PostgreSQL) -> None:
