@@ -10,16 +10,18 @@ import gc
 import gzip
 import json
 import lzma
+import os
 import pickle
+import shutil
 import threading
 import time
 import tracemalloc
 import zlib
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from numbers import Real
@@ -27,6 +29,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy
+import psycopg
 import pytest
 import zstandard
 from langgraph.checkpoint.base import uuid6
@@ -34,6 +37,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 from prometheus_client import CollectorRegistry, generate_latest
+from psycopg_pool import ConnectionPool
 from redis.crc import key_slot
 
 from learning import services
@@ -82,6 +86,32 @@ from learning.course.on_migration import (
     to_3,
     values_of,
 )
+from learning.course.on_postgres import (
+    AWKWARD,
+    DAMAGES,
+    HOT_QUERIES,
+    Migration,
+    a_history,
+    archived,
+    archiving_server,
+    attempted_any,
+    busy_archiver,
+    changed,
+    closed_to_all,
+    database,
+    drop_tables,
+    end_sessions,
+    ended_while_it_waits,
+    fill_tables,
+    fragile,
+    idle,
+    migrations,
+    noted,
+    sessions,
+    superuser,
+    tables_of,
+    written,
+)
 from learning.course.on_redis import (
     Acknowledged,
     Talk,
@@ -120,6 +150,7 @@ from learning.course.scenarios import (
 from learning.faults.disk import Disk, killed, restore
 from learning.faults.s3_proxy import PASSING
 from learning.migration import STAMP, ChecksumSerializer, Migrations, UpcastingSaver, state_version
+from learning.operations import explain
 
 
 class TestMemoryStorage:
@@ -1318,21 +1349,552 @@ class TestRedisStorage:
                 until(lambda: connections() < before + 5, 3, idea, "no more connections than before")
 
 
-@pytest.mark.skip(reason="comes with lesson 03_postgresql")
 class TestPostgreSQLStorage:
     """Test PostgreSQL-based state persistence."""
 
-    def test_postgres_schema(self):
+    def test_postgres_schema(self, work, behaviour, rng):
         """Test PostgreSQL schema for state storage."""
+        SCHEMA, put_checkpoint = work.SCHEMA, work.put_checkpoint
+        written("postgres_schema", SCHEMA)
+        postgres = server(services.postgres)
 
-    def test_postgres_versioning(self):
+        @contextmanager
+        def shop():
+            """Connections to a new database with the learner's tables: its ordinary owner's, and a superuser's."""
+            with database(postgres) as url, psycopg.connect(url, autocommit=True) as conn:
+                with no_error(expected="SCHEMA is SQL that makes the tables", idea="This is PostgreSQL's own message."):
+                    conn.execute(SCHEMA)
+                with superuser(postgres, conn) as admin:
+                    yield conn, admin
+
+        def row(thread_id="ana", checkpoint_id="id-1", namespace="", parent=None, **metadata):
+            place = {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}
+            return place | {"parent_id": parent, "checkpoint": rng.randbytes(20), "metadata": {"step": 1} | metadata}
+
+        def insert(conn, tenant="north", metadata="{}", **row):
+            """Store a checkpoint with SQL alone, as another program would."""
+            place = {"thread_id": "ana", "checkpoint_ns": "", "checkpoint_id": "id-1", "parent_id": None} | row
+            insertion = (
+                "INSERT INTO checkpoints"
+                " (tenant, thread_id, checkpoint_ns, checkpoint_id, parent_id, checkpoint, metadata)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+            )
+            conn.execute(insertion, [tenant, *place.values(), b"state", metadata])
+
+        def insert_write(conn, tenant="north", namespace="", checkpoint_id="id-1", task_id="task", idx=0):
+            insertion = (
+                "INSERT INTO writes (tenant, thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, value)"
+                " VALUES (%s, 'ana', %s, %s, %s, %s, 'messages', 'hello')"
+            )
+            conn.execute(insertion, [tenant, namespace, checkpoint_id, task_id, idx])
+
+        def counts(conn):
+            return [conn.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("checkpoints", "writes")]
+
+        with behaviour("rows that cannot be right are refused"), shop() as (_, admin):
+            bad = {
+                "the same checkpoint twice": {},
+                "an empty thread id": {"thread_id": "", "checkpoint_id": "id-2"},
+                "an empty tenant": {"tenant": "", "checkpoint_id": "id-2"},
+                "a checkpoint that is its own parent": {"checkpoint_id": "id-2", "parent_id": "id-2"},
+                "metadata that are a list": {"checkpoint_id": "id-2", "metadata": "[]"},
+                "metadata that are JSON's null": {"checkpoint_id": "id-2", "metadata": "null"},
+            }
+            insert(admin)
+            for what, values in bad.items():
+                idea = "A PRIMARY KEY or a CHECK keeps it out, whichever program writes it."
+                with refused(psycopg.errors.IntegrityError, what=f"inserting {what}", idea=idea):
+                    insert(admin, **values)
+            insert_write(admin)
+            idea = "The key of a write: tenant, thread, namespace, checkpoint, task and idx."
+            with refused(psycopg.errors.IntegrityError, what="inserting the same write of a task twice", idea=idea):
+                insert_write(admin)
+
+        with behaviour("rows that are right are taken"), shop() as (_, admin):
+            good = {
+                "a first checkpoint": {},
+                "a second one, and its parent": {"checkpoint_id": "id-2", "parent_id": "id-1"},
+                "another child of the same parent, a fork": {"checkpoint_id": "id-3", "parent_id": "id-1"},
+                "the same id in another namespace": {"checkpoint_ns": "refund:1"},
+                "the same id in another thread": {"thread_id": "ben"},
+                "the same id of another tenant": {"tenant": "south"},
+            }
+            for what, values in good.items():
+                idea = f"This is right: {what}. A checkpoint is known by tenant, thread, namespace and id together."
+                with no_error(expected="it is stored", idea=idea):
+                    insert(admin, **values)
+            idea = "LangGraph may store what a task wrote before the checkpoint itself: so no foreign key between them."
+            with no_error(expected="a write whose checkpoint is still to come is stored", idea=idea):
+                insert_write(admin, checkpoint_id="id-9")
+            idea = "Writes differ in their namespace, task or idx, which is negative for some channels of LangGraph."
+            for values in ({}, {"idx": 1}, {"idx": -3}, {"task_id": "b"}, {"namespace": "x"}, {"tenant": "south"}):
+                with no_error(expected=f"a write with {values or 'nothing special'} is stored", idea=idea):
+                    insert_write(admin, **values)
+
+        with behaviour("a tenant sees and changes its own rows only"), shop() as (conn, admin):
+            for tenant in ("north", "south"):
+                insert(admin, tenant)
+                insert_write(admin, tenant)
+            conn.execute("SELECT set_config('shop.tenant', 'north', false)")
+            forced = (
+                "The connection belongs to the owner of the tables, as that of most applications does: a policy binds "
+                "the owner only after FORCE ROW LEVEL SECURITY."
+            )
+            for table in ("checkpoints", "writes"):
+                came = conn.execute(f"SELECT tenant FROM {table}").fetchall()
+                expect(came, [("north",)], f"`shop.tenant` is 'north', and this is all of {table}. {forced}")
+                idea = f"An UPDATE by 'north' of all rows of {table} whose tenant is 'south'. {forced}"
+                changed = conn.execute(f"UPDATE {table} SET thread_id = 'stolen' WHERE tenant = 'south'").rowcount
+                expect(changed, 0, idea)
+                idea = f"A row of 'north' in {table} cannot be given to 'south'."
+                with refused(psycopg.errors.InsufficientPrivilege, what=f"UPDATE {table} SET tenant", idea=idea):
+                    conn.execute(f"UPDATE {table} SET tenant = 'south', thread_id = 'given'")
+                gone = conn.execute(f"DELETE FROM {table} WHERE tenant = 'south'").rowcount
+                expect(gone, 0, f"A DELETE by 'north' of the rows of 'south' in {table}. {forced}")
+            idea = f"'north' inserts a row of 'south'. {forced}"
+            for store in (insert, insert_write):
+                with refused(psycopg.errors.InsufficientPrivilege, what="inserting a row of another tenant", idea=idea):
+                    store(conn, "south", checkpoint_id="id-2")
+            for setting in ("RESET shop.tenant", "SELECT set_config('shop.tenant', '', false)"):
+                came = []
+                with suppress(psycopg.Error):
+                    conn.execute(setting)
+                    came = conn.execute("SELECT tenant FROM checkpoints UNION ALL SELECT tenant FROM writes").fetchall()
+                expect(came, [], f"After {setting} the connection has no tenant, and must not see any rows.")
+
+        with behaviour("a checkpoint is stored with its writes, and again without harm"), shop() as (conn, admin):
+            nasty = "'); DROP TABLE writes; -- %s"
+            made = row(nasty, "id-2", "refund:1", "id-1", run_id="run-7", who="Müller's")
+            writes = [
+                ("task", 0, "messages", b"hello"),
+                ("task", 1, nasty, b"\x00"),
+                ("task", -3, "__interrupt__", b"?"),
+            ]
+            for tenant in ("north", "south"):
+                for _ in range(2):
+                    with no_error(expected="it is stored", idea="The same call a second time is a retry: no error."):
+                        put_checkpoint(conn, tenant, made, writes)
+            idea = "`put_checkpoint` stores each value as it is: give values as parameters, apart from the SQL."
+            columns = "thread_id, checkpoint_id, checkpoint_ns, parent_id, checkpoint, metadata, run_id"
+            for tenant in ("north", "south"):
+                found = admin.execute(f"SELECT {columns} FROM checkpoints WHERE tenant = %s", [tenant]).fetchall()
+                metadata = made["metadata"]
+                expect(found, [(nasty, "id-2", "refund:1", "id-1", made["checkpoint"], metadata, "run-7")], idea)
+                columns_of_write = "checkpoint_ns, checkpoint_id, task_id, idx, channel, value"
+                query = f"SELECT {columns_of_write} FROM writes WHERE tenant = %s ORDER BY idx DESC"
+                found = admin.execute(query, [tenant]).fetchall()
+                wanted = [("refund:1", "id-2", *write) for write in (writes[1], writes[0], writes[2])]
+                expect(found, wanted, idea)
+            idea = "A checkpoint after which no task wrote."
+            with no_error(expected="it is stored", idea=idea):
+                put_checkpoint(conn, "north", row("ben"))
+            expect(counts(admin), [3, 6], idea)
+
+        with behaviour("it is committed, and the connection is as it was"), shop() as (conn, admin):
+            for number, autocommit in enumerate((True, False)):
+                conn.autocommit = autocommit
+                idea = f"With autocommit={autocommit}: `with conn.transaction()` commits at its end, in either mode."
+                put_checkpoint(conn, "north", row(f"ana-{number}"), [("task", 0, "messages", b"hello")])
+                expect(counts(admin), [number + 1, number + 1], f"Another connection sees what is committed. {idea}")
+                idle(conn, idea)
+                came = conn.execute("SELECT current_setting('shop.tenant', true)").fetchone()[0] or ""
+                idea = (
+                    "The next user of this connection may work for another tenant: set the tenant for this transaction "
+                    "only, with `set_config(…, …, true)`."
+                )
+                expect(came, "", idea)
+                conn.rollback()
+
+        with behaviour("a session that is killed in the middle leaves nothing half-written"):
+            for table in ("writes", "checkpoints"):
+                for autocommit in (True, False):
+                    with shop() as (conn, admin), superuser(postgres, conn) as blocker:
+                        conn.autocommit = autocommit
+                        writes = [("task", place, "messages", b"hello") for place in range(3)]
+                        with blocker.transaction():
+                            blocker.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+                            waited = ended_while_it_waits(
+                                admin,
+                                conn,
+                                lambda conn=conn, writes=writes: put_checkpoint(conn, "north", row(), writes),
+                            )
+                        idea = (
+                            f"`put_checkpoint` (autocommit={autocommit}) waited to insert into {table}, and its "
+                            "session was killed there. A checkpoint and its writes are one transaction: all or nothing."
+                        )
+                        expect(waited, True, f"Does `put_checkpoint` insert into {table}?")
+                        expect(counts(admin), [0, 0], f"How many rows in checkpoints and writes? {idea}")
+
+        with ExitStack() as many:
+            try:  # before the behaviour, whose time is for the queries
+                conn, admin = many.enter_context(shop())
+                trouble = fill_tables(admin)
+            except Missed as error:
+                trouble = error
+            with behaviour("each hot query reads few of 100,000 checkpoints"):
+                if trouble:
+                    raise trouble
+                conn.execute("SELECT set_config('shop.tenant', 'shop-3', false)")
+                for (what, query), most in HOT_QUERIES.items():
+                    plan = explain(conn, query)
+                    idea = (
+                        f"{what}: {query} - asked by the owner of the tables, under the policy. An index helps whose "
+                        "first columns the query compares for equality, and whose next one it orders by or limits."
+                    )
+                    if plan.rows_read > most:
+                        raise Missed(expected=f"at most {most:,} rows read", came=str(plan), idea=idea)
+
+    def test_postgres_versioning(self, work, behaviour, rng):
         """Test state versioning and migration."""
+        migrate = work.migrate
+        attempted("postgres_versioning", lambda: migrate(None, []))
+        postgres, MigrationError = server(services.postgres), work.MigrationError
 
-    def test_postgres_analytics(self):
+        @contextmanager
+        def shop(**options):
+            with database(postgres) as url, psycopg.connect(url, **{"autocommit": True} | options) as conn:
+                yield conn, url
+
+        def ups(*numbers):
+            return sorted(f"up {number}" for number in numbers)
+
+        with behaviour("migrations run in the order of their numbers, each once"), shop() as (conn, _):
+            some = migrations(11)
+            shuffled = rng.sample(some[:5], 5)
+            idea = "It returns the numbers of what it did, in order, and sorts what it is given."
+            expect(migrate(conn, shuffled), [1, 2, 3, 4, 5], idea)
+            expect(tables_of(conn), ["log", *(f"orders_{number}" for number in range(2, 6))], idea)
+            expect(migrate(conn, shuffled), [], "Everything is done already, so nothing is left to do.")
+            idea = "Six new ones: only those run. Numbers are numbers: 10 comes after 9, not after 1."
+            expect(migrate(conn, rng.sample(some, 11)), [6, 7, 8, 9, 10, 11], idea)
+            expect(noted(conn), ups(*range(1, 12)), idea)
+            expect(migrate(conn, some[:0] + some), [], "Nothing is left to do.")
+
+        with behaviour("the SQL is run as it stands, and the connection is left as it was"):
+            for autocommit in (True, False):
+                with shop(autocommit=autocommit) as (conn, url), psycopg.connect(url, autocommit=True) as other:
+                    special = Migration(2, "special", "INSERT INTO log VALUES ('100%s; %(x)s -- {}')", "SELECT 1")
+                    idea = f"With autocommit={autocommit}. Its text may have % and {{}} in it, and several statements."
+                    with no_error(expected="it runs", idea=idea):
+                        migrate(conn, [*migrations(1), special])
+                    expect(noted(other), ["100%s; %(x)s -- {}", "up 1"], f"Another connection sees it. {idea}")
+                    idle(conn, f"With autocommit={autocommit}, everything is committed at the end.")
+                    held = other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()[0]
+                    expect(held, 0, "How many advisory locks are still held? `pg_advisory_xact_lock` ends by itself.")
+
+        with behaviour("24 at once apply each migration once, and nobody gets an error"), shop() as (conn, url):
+            some, barrier = migrations(4), threading.Barrier(24)
+
+            def start_up():
+                with psycopg.connect(url, autocommit=True) as own:
+                    barrier.wait(5)
+                    done = migrate(own, some)
+                    return done, tables_of(own)
+
+            with ThreadPoolExecutor(24) as pool:
+                idea = (
+                    "24 processes start at the same time, and each migrates first. `IF NOT EXISTS` is no lock: two "
+                    "find nothing, and both create. Take a lock before you look, and look again when you have it."
+                )
+                with no_error(expected="no error for anybody", idea=idea):
+                    results = list(pool.map(lambda _: start_up(), range(24)))
+            expect(noted(conn), ups(1, 2, 3, 4), idea)
+            expect(sorted(number for done, _ in results for number in done), [1, 2, 3, 4], f"All that they did. {idea}")
+            expect([there for _, there in results], [tables_of(conn)] * 24, f"Each may start when all is done. {idea}")
+
+        with behaviour("a step that fails leaves no trace, and those before it stay"), shop() as (conn, _):
+            some = migrations(4)
+            broken = Migration(
+                3, "half", "CREATE TABLE half (id int); INSERT INTO log VALUES ('half'); SELECT 1 / 0", ""
+            )
+            idea = "Migration 3 divides by zero after it has made a table. Its error gets out."
+            with refused(psycopg.errors.DivisionByZero, what="a migration that fails", idea=idea):
+                migrate(conn, [some[0], some[1], broken, some[3]])
+            idea = (
+                "Migrations 1 and 2 are done, 3 failed, 4 was never begun. Each migration is a transaction of its own, "
+                "with the record that it is done in it."
+            )
+            expect((tables_of(conn), noted(conn)), (["log", "orders_2"], ups(1, 2)), idea)
+            expect(migrate(conn, some), [3, 4], f"Then number 3 is mended, and all goes on. {idea}")
+            expect(noted(conn), ups(1, 2, 3, 4), idea)
+
+        with behaviour("killed at any statement, up or down, the next run finishes the work"), shop() as (conn, url):
+            some, statement, broken = migrations(3), 0, True
+            idea = (
+                "The session was killed before statement {} of `migrate`, and then `migrate` was called again. A "
+                "migration and its record are one transaction: both are there, or neither."
+            )
+            while broken and statement < 60:
+                drop_tables(conn)
+                cut = fragile(url, statement)
+                with suppress(psycopg.Error), cut:
+                    migrate(cut, some)
+                broken = cut.broken
+                told = idea.format(statement)
+                with no_error(expected="the second call finishes", idea=told):
+                    migrate(conn, some)
+                expect(noted(conn), ups(1, 2, 3), told)
+                cut = fragile(url, statement)
+                with suppress(psycopg.Error), cut:
+                    migrate(cut, some, target=1)
+                broken = broken or cut.broken
+                with no_error(expected="the second call finishes, down to 1", idea=told):
+                    migrate(conn, some, target=1)
+                expect((tables_of(conn), noted(conn)), (["log"], sorted([*ups(1, 2, 3), "down 2", "down 3"])), told)
+                statement += 1
+
+        with behaviour("a migration that was edited, or is unknown, is refused"), shop() as (conn, _):
+            some = migrations(4)
+            migrate(conn, some[:3])
+            edited = Migration(2, some[1].name, some[1].up.replace("id int", "id bigint"), some[1].down)
+            idea = (
+                "The SQL of migration 2 is not what this database was made with. Keep a checksum of `up` with the "
+                "record, and compare before anything is changed."
+            )
+            with refused(MigrationError, what="a list in which an applied migration was edited", idea=idea):
+                migrate(conn, [some[0], edited, some[2], some[3]])
+            expect(noted(conn), ups(1, 2, 3), f"Nothing more was done. {idea}")
+            idea = "This database has migration 3, and the list ends with 2: the program is older than the database."
+            with refused(MigrationError, what="a list that lacks an applied migration", idea=idea):
+                migrate(conn, some[:2])
+            expect(noted(conn), ups(1, 2, 3), f"Nothing more was done. {idea}")
+            idea = "With the right list all goes on. (Its `name` may change: that is no edit of what it does.)"
+            renamed = Migration(3, "a better name", some[2].up, some[2].down)
+            with no_error(expected="[4]", idea=idea):
+                expect(migrate(conn, [*some[:2], renamed, some[3]]), [4], idea)
+
+        with behaviour("back down to a target, newest first"), shop() as (conn, _):
+            some = migrations(5)
+            idea = "target=3 of five: 4 and 5 are not wanted yet."
+            expect(migrate(conn, some, target=3), [1, 2, 3], idea)
+            expect(migrate(conn, some, target=5), [4, 5], "target=5: the other two.")
+            idea = "target=2: what is above is undone with its `down`, the newest first."
+            expect(migrate(conn, rng.sample(some, 5), target=2), [5, 4, 3], idea)
+            expect(tables_of(conn), ["log", "orders_2"], idea)
+            expect(migrate(conn, some, target=2), [], "It is at 2 already.")
+            broken = Migration(2, some[1].name, some[1].up, "DROP TABLE orders_2; SELECT 1 / 0")
+            idea = "The `down` of migration 2 fails after it has dropped the table: all of it is taken back."
+            with refused(psycopg.errors.DivisionByZero, what="a `down` that fails", idea=idea):
+                migrate(conn, [some[0], broken, *some[2:]], target=1)
+            expect(tables_of(conn), ["log", "orders_2"], idea)
+            expect(migrate(conn, some), [3, 4, 5], "Up again to the highest, with the records of 1 and 2 in place.")
+            expect(migrate(conn, some, target=0), [5, 4, 3, 2, 1], "target=0 undoes all.")
+            expect(tables_of(conn), [], "target=0 undoes all.")
+            expect(migrate(conn, some, target=1), [1], "And from nothing, up to 1.")
+
+    def test_postgres_analytics(self, work, behaviour, rng):
         """Test state analytics and reporting."""
+        names = ("sessions_per_day", "step_times", "cost_by_tenant", "interrupted_to_resumed")
+        queries = {name: getattr(work, name) for name in names}
+        day = date(2026, 1, 1)
+        arguments = {"sessions_per_day": ("", day, day), "cost_by_tenant": (day, day)}
+        attempted_any(
+            "postgres_analytics",
+            [lambda name=name: queries[name](None, *arguments.get(name, ("",))) for name in names],
+        )
+        postgres = server(services.postgres)
+        with database(postgres) as url, psycopg.connect(url, autocommit=True) as conn:
+            history = a_history(rng, ["north", "south", *AWKWARD], idle=["new", "closed'"])
+            history.store(conn, rng)
+            first, last = history.first, history.last
+            conn.execute(f"SET TIME ZONE '{rng.choice(['Pacific/Auckland', 'America/Los_Angeles'])}'")
 
-    def test_postgres_backup(self):
+            def ask(name, *given):
+                idea = f"`{name}{given}`, with a table that has what the text says."
+                with no_error(expected="an answer", idea=idea):
+                    return getattr(work, name)(conn, *given)
+
+            def as_seconds(value):
+                return None if value is None else round(float(value), 4)
+
+            with behaviour("sessions of each day, also of days without any"):
+                for tenant in ("north", "new", "nobody"):
+                    idea = (
+                        f"Sessions of {tenant!r}: different conversations that had a step on that day. A day is one of "
+                        "UTC, whatever time zone the connection has, and a day without a step counts 0."
+                    )
+                    whole = first - timedelta(days=2), last + timedelta(days=1)
+                    for begin, end in (whole, (first, first), (first + timedelta(days=2), last - timedelta(days=2))):
+                        came = [(str(day), count) for day, count in ask("sessions_per_day", tenant, begin, end)]
+                        expect(came, history.per_day(tenant, begin, end), idea)
+
+            with behaviour("p50 and p95 of each node's steps"):
+                for tenant in ("north", "south", "new"):
+                    rows = ask("step_times", tenant)
+                    idea = (
+                        f"Steps of {tenant!r}. A step is a row of the kind 'loop', and took the time since the row "
+                        "before it in its conversation, of whatever kind: `lag` first, choose the rows after. Half of "
+                        "the steps were faster than p50, 95 % faster than p95 (`percentile_cont`); a mean is neither."
+                    )
+                    came = [(node, count, as_seconds(p50), as_seconds(p95)) for node, count, p50, p95 in rows]
+                    expect(came, history.times(tenant), idea)
+
+            with behaviour("cost of each tenant, also of those without any"):
+                for begin, end in ((first, last), (first + timedelta(days=3), first + timedelta(days=4))):
+                    rows = ask("cost_by_tenant", begin, end)
+                    wanted = {tenant: history.cost(tenant, begin, end) for tenant in history.tenants}
+                    total = sum(wanted.values())
+                    idea = (
+                        "The cost of each tenant on these days of UTC, to the last digit. One that has no step, or "
+                        "whose steps all cost NULL, costs 0, and is in the list."
+                    )
+                    costs = {tenant: f"{cost:.4f}" for tenant, cost, share in rows}
+                    expect(costs, {tenant: f"{cost:.4f}" for tenant, cost in wanted.items()}, idea)
+                    idea = "Each tenant once, the dearest first."
+                    expect([f"{row[1]:.4f}" for row in rows], sorted(costs.values(), key=float, reverse=True), idea)
+                    shares = {tenant: as_seconds(share) for tenant, cost, share in rows}
+                    idea = "The share of a tenant is its part of the sum of all: 1 for one that has all of it."
+                    expect(shares, {tenant: as_seconds(cost / total) for tenant, cost in wanted.items()}, idea)
+                before = first - timedelta(days=30)
+                rows = ask("cost_by_tenant", before, before)
+                idea = "On a day on which nothing cost anything each share is 0, and nothing is divided by 0."
+                came = sorted((tenant, float(cost), as_seconds(share)) for tenant, cost, share in rows)
+                expect(came, sorted((tenant, 0.0, 0.0) for tenant in history.tenants), idea)
+
+            with behaviour("interrupts, how many were answered, and how soon"):
+                for tenant in ("north", "south", "new"):
+                    came = ask("interrupted_to_resumed", tenant)
+                    idea = (
+                        f"Interrupts of {tenant!r}. One is resumed if the next row of its conversation is of the kind "
+                        "'resume'. If a new message comes instead, or nothing, nobody has answered. The median is over "
+                        "those that were resumed, and None if there are none."
+                    )
+                    with no_error(expected="(interrupts, resumed, median)", idea=idea):
+                        interrupts, resumed, median = came
+                    expect((interrupts, resumed, as_seconds(median)), history.waited(tenant), idea)
+
+            with behaviour("a tenant's name is data, whatever it looks like"):
+                idea = "A name is a parameter, never a part of the SQL. Each query tells of this tenant alone."
+                for tenant in [*AWKWARD, "x' OR 'a' = 'a"]:
+                    told = f"The tenant is called {tenant!r}. {idea}"
+                    came = [(str(day), count) for day, count in ask("sessions_per_day", tenant, first, last)]
+                    expect(came, history.per_day(tenant, first, last), told)
+                    came = [(node, count) for node, count, *_ in ask("step_times", tenant)]
+                    expect(came, [row[:2] for row in history.times(tenant)], told)
+                    expect(ask("interrupted_to_resumed", tenant)[:2], history.waited(tenant)[:2], told)
+                left = conn.execute("SELECT count(*) FROM steps").fetchone()[0]
+                expect(left, len(history.steps), "Reports change nothing: as many steps as before.")
+
+    def test_postgres_backup(self, work, behaviour, rng, tmp_path):
         """Test backup and recovery procedures."""
+        backup, verify, restore_to = work.backup, work.verify, work.restore_to
+        attempted_any(
+            "postgres_backup",
+            [lambda: backup(None, tmp_path), lambda: verify(tmp_path), lambda: restore_to(None, tmp_path, None)],
+        )
+        with own_server(archiving_server) as postgres, postgres.client(autocommit=True) as conn:
+            conn.execute("CREATE TABLE refunds (id int PRIMARY KEY, note text); CREATE TABLE orders (id int)")
+            conn.execute("INSERT INTO refunds SELECT n, repeat('refund ', 20) FROM generate_series(1, 2000) AS n")
+            made = tmp_path / "backup"
+
+            def now():
+                return conn.execute("SELECT clock_timestamp()").fetchone()[0]
+
+            def approve(*ids):
+                for each in ids:
+                    conn.execute("INSERT INTO refunds VALUES (%s, 'approved')", [each])
+
+            def restored(moment, idea):
+                try:
+                    return in_time(9, "`restore_to`", idea, lambda: restore_to(postgres, made, moment))
+                except services.ServiceError as error:
+                    raise Missed(expected="a server that has recovered", came=str(error), idea=idea) from None
+
+            with behaviour("a backup is made while the shop works, and verified"):
+                idea = "`pg_basebackup` copies all files of a running server; the connection is `server.url`."
+                with no_error(expected="a backup", idea=idea):
+                    in_time(9, "`backup`", idea, lambda: backup(postgres, made))
+                there = {path.name for path in made.iterdir()} if made.is_dir() else set()
+                idea = f"{idea} (A dump of the tables is not enough: WAL cannot be replayed on it.)"
+                expect({"PG_VERSION", "base", "backup_manifest"} <= there, True, idea)
+                expect(list(verify(made)), [], "Nothing is wrong with it: an empty list.")
+                if restoring := changed(made):
+                    raise Missed(expected="a backup as it was made", came=restoring, idea="Verifying changes nothing.")
+
+            with behaviour("a backup that could not be made is an error"):
+                idea = "`pg_basebackup` says with its exit code that it failed: look at it, and raise a BackupError."
+                occupied = tmp_path / "occupied"
+                occupied.mkdir()
+                (occupied / "yesterday").write_text("the only backup")
+                with refused(Exception, what="a backup into a folder that has files in it", idea=idea):
+                    backup(postgres, occupied)
+                expect([path.name for path in occupied.iterdir()], ["yesterday"], "What was there is left alone.")
+                nobody = services.PostgreSQL({"DATABASE_URL": f"postgresql://learning@/postgres?host={tmp_path}"})
+                with refused(Exception, what="a backup of a server that is not there", idea=idea):
+                    in_time(5, "`backup`", idea, lambda: backup(nobody, tmp_path / "nothing"))
+
+            with behaviour("damage is found by verify, whatever it is"):
+                relation = conn.execute("SELECT pg_relation_filepath('refunds')").fetchone()[0]
+                for what, damage in DAMAGES.items():
+                    broken = tmp_path / "broken"
+                    shutil.copytree(made, broken, copy_function=os.link)
+                    damage(broken, relation)
+                    idea = (
+                        f"Damage: {what}. `pg_verifybackup` compares every byte with the manifest that was written "
+                        "when the backup was made, and says so with its exit code."
+                    )
+                    with no_error(expected="a list with what is wrong", idea=idea):
+                        came = list(verify(broken))
+                    if not came:
+                        raise Missed(expected="a list with what is wrong", came="[]", idea=idea)
+                    shutil.rmtree(broken)
+                idea = "There is no backup at all: a list that says so."
+                with no_error(expected="a list with what is wrong", idea=idea):
+                    expect(list(verify(tmp_path / "nothing")) != [], True, idea)
+
+            with behaviour("a dropped table comes back as of the moment before, with all that was acknowledged"):
+                approve(*range(3001, 3051))
+                archived(postgres)
+                approve(*range(3051, 3101))  # these are in a piece of the log that is not archived yet
+                moment = now()
+                approve(4000)
+                conn.execute("DROP TABLE refunds")
+                conn.execute("INSERT INTO orders VALUES (1001)")
+                idea = (
+                    "The table was dropped just after `moment`, and the newest commits before it were still in the "
+                    "piece of the log that the server was writing. `pg_switch_wal()` finishes that piece; wait until "
+                    "the archive has it, and restore from base backup and archive up to `recovery_target_time`."
+                )
+                with busy_archiver(conn, 2):
+                    other = restored(moment, idea)
+                with other, other.client(autocommit=True) as there:
+                    with no_error(expected="the table refunds", idea=idea):
+                        count = there.execute("SELECT count(*) FROM refunds").fetchone()[0]
+                    missing = [
+                        each
+                        for each in range(3001, 3101)
+                        if not there.execute("SELECT 1 FROM refunds WHERE id = %s", [each]).fetchone()
+                    ]
+                    expect(missing, [], f"Acknowledged refunds that are not there. {idea}")
+                    expect(count, 2100, f"How many refunds? What came after `moment` is not wanted. {idea}")
+                    idea = "The shop works on with it: `recovery_target_action = 'promote'` ends the recovery."
+                    with no_error(expected="a server that takes writes", idea=idea):
+                        there.execute("INSERT INTO refunds VALUES (5000, 'approved')")
+
+            with behaviour("the live server, the backup and the archive are left alone"):
+                idea = "Restore beside the live server, never over it: other customers go on working there."
+                with no_error(expected="the live server goes on", idea=idea):
+                    expect(conn.execute("SELECT id FROM orders").fetchall(), [(1001,)], idea)
+                expect(conn.execute("SELECT to_regclass('refunds')").fetchone()[0], None, idea)
+                idea = "The same backup may be needed once more: restore a copy of it."
+                expect(changed(made) or "as it was", "as it was", idea)
+                expect(list(verify(made)), [], idea)
+
+            with behaviour("restored again, to another moment, with nothing new in the log"):
+                conn.execute("CREATE TABLE refunds (id int PRIMARY KEY, note text)")
+                approve(1)
+                moment = now()
+                approve(2)
+                archived(postgres)
+                idea = (
+                    "Nothing was written since the last piece of the log was archived: `pg_switch_wal()` has nothing "
+                    "to finish then, and the piece that it names never comes. Write something first, with "
+                    "`pg_create_restore_point`. And `moment` is a time with its zone: give it whole."
+                )
+                with restored(moment.astimezone(timezone(timedelta(hours=rng.choice([-9, 7])))), idea) as other:
+                    with other.client() as there, no_error(expected="the table refunds", idea=idea):
+                        came = there.execute("SELECT id FROM refunds").fetchall()
+                    expect(came, [(1,)], idea)
 
 
 class TestCustomStorage:
@@ -3001,9 +3563,144 @@ class TestPerformanceOptimization:
             idea = "A person is waited for, and says yes."
             expect(agent.invoke(Command(resume=True), thread("ana")).get("refunded"), ORDERS["1001"]["price"], idea)
 
-    @pytest.mark.skip(reason="comes with lesson 03_postgresql")
-    def test_connection_pooling(self):
+    def test_connection_pooling(self, work, behaviour, rng):
         """Test connection pooling for database operations."""
+        PooledSaver = work.PooledSaver
+        attempted("connection_pooling", lambda: PooledSaver(None).run("SELECT 1"))
+        postgres = server(services.postgres)
+
+        @contextmanager
+        def shop(size=5, seconds=5):
+            """A saver on a pool of a new database, that database for a superuser, and the pool."""
+            with database(postgres) as url, psycopg.connect(url) as conn, superuser(postgres, conn) as admin:
+                conn.close()
+                with ConnectionPool(url, min_size=size, max_size=size, reconnect_timeout=60) as pool:
+                    pool.wait()
+                    saver = PooledSaver(pool, seconds=seconds)
+                    saver.setup()
+                    yield saver, admin, pool
+
+        def talks(saver, customers, turns):
+            """Agents that talk at the same time; the errors that they got."""
+
+            def talk(customer):
+                agent = build_agent(saver)
+                for _ in range(turns):
+                    agent.invoke({"messages": [("user", "Where is my order 1002?")]}, thread(customer))
+
+            with ThreadPoolExecutor(len(customers)) as threads:
+                told = [threads.submit(talk, customer) for customer in customers]
+                return [each.exception() for each in told if each.exception()]
+
+        def all_there(saver, customers, turns, idea):
+            for customer in customers:
+                found = saver.get_tuple(thread(customer))
+                messages = found.checkpoint["channel_values"]["messages"] if found else []
+                expect(len(messages), 4 * turns, f"How many messages of {customer!r} are stored? {idea}")
+
+        def all_back(pool, admin, idea):
+            """Every connection is in the pool again, without a transaction that is still open."""
+            until(
+                lambda: pool.get_stats().get("pool_available") == 5, 3, idea, "all 5 connections are back in the pool"
+            )
+            expect(sessions(admin, "state LIKE 'idle in transaction%'"), 0, f"Transactions left open. {idea}")
+
+        with behaviour("`run` commits, and gives the rows"), shop() as (saver, admin, pool):
+            saver.run("CREATE TABLE orders (id int, note text)")
+            idea = "A statement without rows gives an empty list, and is committed when `run` comes back."
+            expect(list(saver.run("INSERT INTO orders VALUES (%s, %s)", [1001, "100% 'sure'"])), [], idea)
+            expect(admin.execute("SELECT * FROM orders").fetchall(), [(1001, "100% 'sure'")], idea)
+            idea = "The rows of a statement, as a list of tuples. Parameters are given apart, and may be left out."
+            expect(list(saver.run("SELECT * FROM orders WHERE id = %s", [1001])), [(1001, "100% 'sure'")], idea)
+            expect(list(saver.run("SELECT id FROM orders")), [(1001,)], idea)
+            request = {"messages": [("user", "Please refund order 1001")]}
+            idea = "An agent on one saver asks for an approval, and another on a saver of its own is told yes."
+            expect("__interrupt__" in build_agent(saver).invoke(request, thread("eve")), True, idea)
+            result = build_agent(PooledSaver(pool)).invoke(Command(resume=True), thread("eve"))
+            expect(result.get("refunded"), ORDERS["1001"]["price"], idea)
+
+        with behaviour("50 agents on 5 connections all finish"), shop() as (saver, admin, pool):
+            customers = [f"customer-{number}" for number in range(50)]
+            idea = "50 agents take turns on 5 connections: each gives its connection back after each statement."
+            errors = in_time(9, "50 agents with a turn each", idea, lambda: talks(saver, customers, 1))
+            expect([f"{type(error).__name__}: {error}" for error in errors], [], f"Their errors. {idea}")
+            all_there(saver, customers, 1, idea)
+            all_back(pool, admin, idea)
+
+        with behaviour("five statements run at the same time"), shop() as (saver, admin, pool):
+            saver.run("CREATE TABLE orders (id int)")
+            with admin.transaction():
+                admin.execute("LOCK TABLE orders")
+                for _ in range(8):
+                    threading.Thread(target=saver.run, args=["SELECT * FROM orders"], daemon=True).start()
+                idea = "Five threads ask, and there are five connections: a lock around the pool would let one ask."
+                until(lambda: sessions(admin, "wait_event_type = 'Lock'") >= 5, 3, idea, "5 statements run at once")
+                idea = "How many sessions, with 8 threads? At most 5: connections come from the pool, and nowhere else."
+                expect(sessions(admin), 5, idea)
+
+        with (
+            behaviour("sessions that are ended are replaced, and no agent hears of it"),
+            shop() as (saver, admin, pool),
+        ):
+            customers, over = [f"customer-{number}" for number in range(8)], threading.Event()
+            ended = []
+
+            def end_them():
+                while not over.wait(0.15) and len(ended) < 60:
+                    ended.append(end_sessions(admin))
+
+            ending = threading.Thread(target=end_them, daemon=True)
+            ending.start()
+            idea = (
+                "Sessions were ended again and again, as in a restart. That is a psycopg.OperationalError: take "
+                "another connection and send the statement again, for as long as there is time. (All statements here "
+                "do the same twice as once.)"
+            )
+            try:
+                errors = in_time(9, "8 agents with 3 turns each", idea, lambda: talks(saver, customers, 3))
+            finally:
+                over.set()
+                ending.join(5)
+            expect([f"{type(error).__name__}: {error}" for error in errors[:1]], [], idea)
+            all_there(saver, customers, 3, idea)
+            end_sessions(admin)
+            with no_error(expected="an answer", idea=f"All five connections in the pool were ended. {idea}"):
+                expect(saver.get_tuple(thread("nobody")), None, idea)
+            all_back(pool, admin, idea)
+
+        with behaviour("an exhausted pool gives a clear error in time"), shop(seconds=0.6) as (saver, admin, pool):
+            idea = "All five connections are in use, and stay so. After `seconds` (0.6) comes a PoolExhausted."
+            with ExitStack() as taken:
+                for _ in range(5):
+                    taken.enter_context(pool.connection())
+                for call in (lambda: saver.get_tuple(thread("ana")), lambda: put(saver, "ana", step=1)):
+                    with refused(work.PoolExhausted, what="a call with an exhausted pool", idea=idea):
+                        in_time(4, "a call with an exhausted pool", idea, call)
+            idea = "The connections are back, so the saver works again."
+            with no_error(expected="`put` stores a checkpoint", idea=idea):
+                put(saver, "ana", step=1)
+            expect(pool.get_stats().get("requests_waiting", 0), 0, "Nobody waits in the queue of the pool any more.")
+
+        with behaviour("a database that stays away is an error in time"), shop(seconds=0.6) as (saver, admin, pool):
+            idea = (
+                "The database ended all sessions and takes no new ones. After `seconds` (0.6) an error has to get out."
+            )
+            with closed_to_all(postgres, admin), refused(Exception, what="a call without a database", idea=idea):
+                in_time(5, "a call without a database", idea, lambda: put(saver, "ana", step=1))
+
+        with behaviour("an error of the statement itself is raised at once"), shop(seconds=30) as (saver, admin, pool):
+            idea = "What is wrong with the statement itself is wrong the second time too: raise it, at once."
+            for statement, error in (
+                ("SELECT 1 / 0", "DivisionByZero"),
+                ("SELECT * FROM nothing", "UndefinedTable"),
+            ):
+                for _ in range(6):
+                    with refused(getattr(psycopg.errors, error), what=statement, idea=idea):
+                        in_time(3, statement, idea, lambda statement=statement: saver.run(statement))
+            idea = "Twelve statements failed on five connections. Each goes back into the pool, also after an error."
+            all_back(pool, admin, idea)
+            with no_error(expected="`put` stores a checkpoint", idea=idea):
+                put(saver, "ana", step=1)
 
     def test_async_operations(self, work, behaviour, rng):
         """Test async state operations."""

@@ -102,6 +102,48 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def backup(
+    url: Annotated[str, typer.Argument(help="Of the PostgreSQL server, for a user who may replicate.")],
+    folder: Annotated[Path, typer.Argument(help="Where backups are: each gets a folder of its own in it.")],
+    keep: Annotated[int, typer.Option(min=1, help="How many backups to keep.")] = 7,
+) -> None:
+    """Back up a PostgreSQL server, and verify the backup. Older ones go only when the new one is sound."""
+    from .operations import BackupError, back_up
+
+    try:
+        typer.echo(f"Verified: {back_up(url, folder, keep=keep)}")
+    except BackupError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def report(
+    url: Annotated[str, typer.Argument(help="Of the storage, as `open_saver` takes it.")],
+    out: Annotated[Path, typer.Option(help="Where the CSV files and the plot go.")],
+    days: Annotated[int, typer.Option(min=1, help="How many days of UTC, up to today.")] = 30,
+    tenant: Annotated[list[str] | None, typer.Option(help="One tenant; may be given again.")] = None,
+) -> None:
+    """Write what agents did as CSV files and a plot: sessions a day, step times, interrupts."""
+    from contextlib import ExitStack
+    from datetime import UTC, datetime, timedelta
+
+    from .operations import activity
+    from .savers import SaverError, open_saver
+
+    today = datetime.now(UTC).date()
+    try:
+        with ExitStack() as opened:
+            savers = {name: opened.enter_context(open_saver(url, tenant=name)) for name in tenant or [""]}
+            files = activity(savers, today - timedelta(days=days - 1), today).save(out)
+    except (SaverError, OSError) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    for path in files:
+        typer.echo(path)
+
+
 bench = typer.Typer(no_args_is_help=True, help="Measurements that anybody can repeat.")
 app.add_typer(bench, name="bench")
 

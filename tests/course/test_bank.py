@@ -14,24 +14,26 @@ from learning.course.tasks import ROOT, TASKS
 from .bank import RIGHT, WRONG, Right, Wrong
 from .bank_custom import RIGHT_CUSTOM, WRONG_CUSTOM
 from .bank_migration import RIGHT_MIGRATION, WRONG_MIGRATION
+from .bank_postgres import RIGHT_POSTGRES, WRONG_POSTGRES
 from .bank_redis import RIGHT_REDIS, WRONG_REDIS
 
-ALL_WRONG = WRONG + WRONG_REDIS + WRONG_CUSTOM + WRONG_MIGRATION
-ALL_RIGHT = RIGHT + RIGHT_REDIS + RIGHT_CUSTOM + RIGHT_MIGRATION
+ALL_WRONG = WRONG + WRONG_REDIS + WRONG_POSTGRES + WRONG_CUSTOM + WRONG_MIGRATION
+ALL_RIGHT = RIGHT + RIGHT_REDIS + RIGHT_POSTGRES + RIGHT_CUSTOM + RIGHT_MIGRATION
 
 ALL_ANSWERS = "LEARNING_ALL_ANSWERS"
 """With this environment variable set, all wrong answers are judged: which takes ten minutes."""
 
+SLOW = ("redis_cluster", "redis_monitoring", "postgres_backup", "file_storage", "s3_storage")
+"""The tasks whose tests break servers or kill processes."""
+
 FEW = 6
-"""About how many are judged else, of the tasks whose test breaks servers."""
+"""About how many of their wrong answers are judged else."""
 
 
 def chosen(answers: list[Wrong]) -> list[Wrong]:
     """The wrong answers to judge."""
     found = list(answers)
-    for task in (
-        () if ALL_ANSWERS in os.environ else ("redis_cluster", "redis_monitoring", "file_storage", "s3_storage")
-    ):
+    for task in () if ALL_ANSWERS in os.environ else SLOW:
         of_task = [answer for answer in answers if answer.task == task]
         kept = of_task[:: -(-len(of_task) // FEW)]
         found = [answer for answer in found if answer.task != task or answer in kept]
@@ -47,11 +49,19 @@ def redis_servers():
         yield
 
 
+@pytest.fixture(scope="module")
+def postgres_server():
+    """One PostgreSQL for all answers of lesson 3."""
+    with services.postgres() as postgres, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DATABASE_URL", postgres.url)
+        yield
+
+
 @pytest.fixture
 def servers(request: pytest.FixtureRequest, answer: Wrong | Right):
     """What the answer is judged on: nothing for lesson 1."""
-    if TASKS[answer.task].lesson == 2:
-        request.getfixturevalue("redis_servers")
+    if name := {2: "redis_servers", 3: "postgres_server"}.get(TASKS[answer.task].lesson):
+        request.getfixturevalue(name)
 
 
 def with_answer(folder: Path, task: str, change) -> Path:
