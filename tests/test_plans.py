@@ -19,6 +19,7 @@ def connection(postgres):
 def test_rows_that_are_read_and_left_out_count(connection):
     plan = explain(connection, "SELECT id FROM orders WHERE customer = %s", ["customer-7"])
     assert plan.rows_read == 5000
+    assert 10 < plan.pages_read < 100
     assert "Seq Scan of orders, from the first to the last, 5,000 rows read, 4,900 of them left out" in str(plan)
 
 

@@ -133,7 +133,7 @@ WRONG_POSTGRES = [
             )
         },
         ("a checkpoint is stored with its writes",),
-        ("DROP TABLE writes",),
+        ("give values as parameters",),
     ),
     Wrong(
         "postgres_schema",

@@ -21,13 +21,22 @@ ALL_WRONG = WRONG + WRONG_REDIS + WRONG_POSTGRES + WRONG_CUSTOM + WRONG_MIGRATIO
 ALL_RIGHT = RIGHT + RIGHT_REDIS + RIGHT_POSTGRES + RIGHT_CUSTOM + RIGHT_MIGRATION
 
 ALL_ANSWERS = "LEARNING_ALL_ANSWERS"
-"""With this environment variable set, all wrong answers are judged: which takes ten minutes."""
+"""With this environment variable set, all wrong answers are judged: which takes a quarter of an hour."""
 
-SLOW = ("redis_cluster", "redis_monitoring", "postgres_backup", "file_storage", "s3_storage")
-"""The tasks whose tests break servers or kill processes."""
+SLOW = (
+    "redis_cluster",
+    "redis_monitoring",
+    "postgres_schema",
+    "postgres_versioning",
+    "postgres_backup",
+    "connection_pooling",
+    "file_storage",
+    "s3_storage",
+)
+"""The tasks whose test breaks servers, sessions or processes, which takes seconds for each answer."""
 
 FEW = 6
-"""About how many of their wrong answers are judged else."""
+"""About how many answers are judged else, of each of those."""
 
 
 def chosen(answers: list[Wrong]) -> list[Wrong]:

@@ -13,15 +13,17 @@ class Plan:
     Attributes:
         milliseconds: how long it took, planning left out.
         rows_read: how many rows it touched in tables and indexes, those included that it then left out.
+        pages_read: how many pages of 8 KB it looked at, of tables and indexes, in memory or on disk.
     """
 
     def __init__(self, explained: dict[str, Any]):
         self._top = explained["Plan"]
         self.milliseconds: float = explained["Execution Time"]
+        self.pages_read: int = self._top["Shared Hit Blocks"] + self._top["Shared Read Blocks"]
         self.rows_read = sum(_rows_read(node) for _, node in self._nodes() if _reads(node))
 
     def __str__(self) -> str:
-        lines = [f"{self.milliseconds:.2f} ms, {self.rows_read:,} rows read"]
+        lines = [f"{self.milliseconds:.2f} ms, {self.rows_read:,} rows and {self.pages_read:,} pages read"]
         lines += [f"{'  ' * depth}- {_in_words(node)}" for depth, node in self._nodes()]
         return "\n".join(lines)
 
@@ -50,7 +52,7 @@ class Plan:
 
 def explain(connection: psycopg.Connection, query: str, parameters: Sequence[Any] = ()) -> Plan:
     """Run a query and return its plan. An INSERT, an UPDATE or a DELETE is done, too."""
-    statement = "EXPLAIN (ANALYZE, FORMAT JSON) " + query
+    statement = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + query
     (explained,) = connection.execute(statement, parameters or None).fetchone()
     return Plan(explained[0])
 
