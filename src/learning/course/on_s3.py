@@ -7,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 from learning import services
 from learning.faults.s3_proxy import Proxy, proxied
@@ -47,6 +46,8 @@ class Bucket:
 @contextmanager
 def bucket() -> Iterator[Bucket]:
     """A bucket as long as the block runs: on moto's server, which gives the same answers everywhere."""
+    from moto.server import ThreadedMotoServer  # here, for it takes half a second that no other task has to wait
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells of every request
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
