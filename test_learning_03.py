@@ -2112,6 +2112,7 @@ class TestCustomStorage:
                 idea = "Nobody has stored a thread 'nobody': there is no such object, so the answer is None."
                 with no_error(expected="None", idea=idea):
                     expect(saver().get_tuple(thread("nobody")), None, idea)
+                expect(pauses, [], "Not to be there is no error, and nothing to wait for.")
                 ask(build_agent(saver()), "ben", "Please refund order 1001")
                 result = build_agent(saver()).invoke(Command(resume=True), thread("ben"))
                 idea = "One worker asks for an approval, and another, with a saver of its own, is told yes."
@@ -2119,7 +2120,6 @@ class TestCustomStorage:
                 saver().delete_thread("ana")
                 idea = "'ana' was deleted, and 'ben' was not."
                 expect([saver().get_tuple(thread(name)) is None for name in ("ana", "ben")], [True, False], idea)
-                expect(pauses, [], "Nothing has failed so far, so nothing was waited for. Not to be there is no error.")
 
             with behaviour("a listing is read to its last page"):
                 called = {found.config["configurable"]["thread_id"] for found in saver().list(None)}

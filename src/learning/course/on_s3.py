@@ -14,7 +14,7 @@ from learning.services.s3_server import keys
 
 from .scenarios import thread
 
-PATIENT = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)
+PATIENT = Config(retries={"total_max_attempts": 1}, connect_timeout=20, read_timeout=20)
 """A client that makes each request once."""
 
 HASTY = PATIENT.merge(Config(read_timeout=0.3))
@@ -53,7 +53,7 @@ def bucket() -> Iterator[Bucket]:
     moto.start()
     try:
         endpoint = "http://{}:{}".format(*moto.get_host_and_port())
-        with proxied(endpoint) as proxy:
+        with proxied(endpoint, one_at_a_time=True) as proxy:  # moto looks at a condition, and then stores
             yield Bucket(services.S3({services.S3.variable: endpoint, **keys("shop", "secret")}), proxy)
     finally:
         moto.stop()
