@@ -1,17 +1,26 @@
 """State outlives code: steps between versions of a state, for what is stored and what is read."""
 
 from .checksum import ChecksumSerializer
+from .convert import Conversion, convert
 from .rewriting import STAMP, rewritten, state_version
+from .runner import Migration, amigrate, migrate
 from .steps import Migrations, NoWay, Values
 from .upcasting import UpcastingSaver
+from .walk import Failure
 
 __all__ = [
     "STAMP",
     "ChecksumSerializer",
+    "Conversion",
+    "Failure",
+    "Migration",
     "Migrations",
     "NoWay",
     "UpcastingSaver",
     "Values",
+    "amigrate",
+    "convert",
+    "migrate",
     "rewritten",
     "state_version",
 ]

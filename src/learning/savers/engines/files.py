@@ -115,9 +115,12 @@ class FilesEngine:
                 del self._logs[next(iter(self._logs))]
             return log
 
+    def threads(self, owner: bytes) -> list[bytes]:
+        """The threads that have a file, be it damaged or not."""
+        return [bytes.fromhex(path.stem) for path in self._folder.glob(f"*/{owner.hex()}*.log")]
+
     def _scan(self, request: Scan) -> list[Row]:
-        paths = self._folder.glob(f"*/{request.owner.hex()}*.log") if request.thread is None else ()
-        threads = [request.thread] if request.thread is not None else (bytes.fromhex(path.stem) for path in paths)
+        threads = self.threads(request.owner) if request.thread is None else [request.thread]
         rows = (row for thread in threads if thread.startswith(request.owner) for row in self._scanned(thread, request))
         return newest(rows, request.count)
 
