@@ -2,10 +2,12 @@
 
 from .checksum import ChecksumSerializer
 from .convert import Conversion, convert
+from .repair import Repair, repair, restore
 from .rewriting import STAMP, rewritten, state_version
 from .runner import Migration, amigrate, migrate
 from .steps import Migrations, NoWay, Values
 from .upcasting import UpcastingSaver
+from .validate import Problem, validate
 from .walk import Failure
 
 __all__ = [
@@ -16,11 +18,16 @@ __all__ = [
     "Migration",
     "Migrations",
     "NoWay",
+    "Problem",
+    "Repair",
     "UpcastingSaver",
     "Values",
     "amigrate",
     "convert",
     "migrate",
+    "repair",
+    "restore",
     "rewritten",
     "state_version",
+    "validate",
 ]

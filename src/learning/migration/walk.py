@@ -14,7 +14,7 @@ import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
-from ..savers import Saver, SaverError
+from ..savers import Saver, SaverError, Unreadable
 from ..savers.inspection import Inspection, Seen
 from ..savers.program import Program, arun, in_thread, run
 
@@ -205,7 +205,15 @@ def _our_names(saver: Saver, failures: Failures) -> Program[list[Name]]:
         else:
             seen[each.name] = None
 
-    yield Ask(saver, Inspection(saver).scan(None, visit))
+    inspection = Inspection(saver)
+    try:
+        yield Ask(saver, inspection.scan(None, visit))
+    except Unreadable:  # a thread of which nothing can be read: the others by themselves
+        for thread in (yield Ask(saver, inspection.threads())):
+            try:
+                yield Ask(saver, inspection.scan(thread, visit))
+            except Unreadable as error:
+                failures.add((thread.hex(), ""), "(all)", error)
     return list(seen)
 
 

@@ -1,13 +1,13 @@
 """A look at what a saver has stored, record by record: what cannot be read is found, and does not hide the rest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from langgraph.checkpoint.base import CheckpointTuple
 
-from .core import ALL_THREADS
+from .core import ALL_THREADS, _new_epoch
 from .program import Program
-from .records import Batch, Place, Read, Row, Scan, Task
+from .records import EMPTY, Batch, Place, Read, Remove, Row, Scan, Task
 from .saver import Saver
 
 
@@ -48,8 +48,26 @@ class Inspection:
     """
 
     def __init__(self, saver: Saver):
+        self._engine = saver.engine
         self._core = saver._core
         self._codec = self._core._codec
+
+    def threads(self) -> Program[list[bytes]]:
+        """All threads, as the engine names them; with files, those as well that are damaged."""
+        if hasattr(self._engine, "threads"):
+            return self._engine.threads(self._core._owner)
+        found: dict[bytes, None] = {}
+        yield from self.scan(None, lambda seen: found.setdefault(seen.row.place.thread))
+        return list(found)
+
+    def orphans(self, thread: bytes) -> Batch:
+        """What tasks wrote after checkpoints that are not there, though newer ones are; where the engine can tell."""
+        return self._engine.orphans(thread) if hasattr(self._engine, "orphans") else EMPTY
+
+    def remove(self, places: Sequence[Place]) -> Program[None]:
+        """Remove checkpoints of a thread, and its orphan writes."""
+        yield Remove(places[0].thread, places, _new_epoch())
+        self._core._recall.forget(places[0].thread)
 
     def scan(self, thread: bytes | None, visit: Callable[[Seen], None]) -> Program[None]:
         """Show each checkpoint of a thread, or of all, newest first, without its values."""

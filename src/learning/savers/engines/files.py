@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ..errors import SaverError, StorageFull, Unreadable
 from ..program import in_thread
-from ..records import EMPTY, Drop, Get, Outcome, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
+from ..records import EMPTY, Batch, Drop, Get, Outcome, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
 from .memory import Shelf, newest
 from .parts import lay, packed, put
 
@@ -118,6 +118,11 @@ class FilesEngine:
     def threads(self, owner: bytes) -> list[bytes]:
         """The threads that have a file, be it damaged or not."""
         return [bytes.fromhex(path.stem) for path in self._folder.glob(f"*/{owner.hex()}*.log")]
+
+    def orphans(self, thread: bytes) -> Batch:
+        """Writes of a thread that waited in vain for their checkpoint."""
+        with self._told(), self._log(thread, keep=False).reading() as shelf:
+            return shelf.orphans() if shelf else EMPTY
 
     def _scan(self, request: Scan) -> list[Row]:
         threads = self.threads(request.owner) if request.thread is None else [request.thread]
