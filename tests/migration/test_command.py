@@ -59,7 +59,10 @@ def lonely(saver):
     ("words", "says"),
     [
         (["migrate", "mysql://shop", *STEPS, "--to", 2], ["no saver for 'mysql'", "postgresql://"]),
-        (["migrate", "postgresql+official://127.0.0.1:1/shop", *STEPS, "--to", 2], ["The storage does not do its part", "run it again"]),
+        (
+            ["migrate", "postgresql+official://127.0.0.1:1/shop", *STEPS, "--to", 2],
+            ["The storage does not do its part", "run it again"],
+        ),
         (["migrate", "{desk}", "--steps", "shop.nowhere:steps", "--to", 2], ["shop.nowhere cannot be imported"]),
         (["migrate", "{desk}", *STEPS, "--to", 9], ["leads to version 9", "1→2, 2→3"]),
         (["validate", "{desk}"], ["Only stores of learning.savers", "convert it first"]),

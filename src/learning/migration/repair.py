@@ -10,11 +10,14 @@ from typing import Any
 
 from ..savers import Saver, SaverError
 from ..savers.core import _new_epoch
-from ..savers.inspection import Inspection, Opened
+from ..savers.inspection import Inspection, Opened, Seen
 from ..savers.program import run
 from ..savers.records import Batch, Place, Put, PutWrites, Record
 from .validate import CIRCLE, NO_PARENT, Problem, validate
 from .walk import config_of, is_of_storage
+
+MOVED = "parent set aside"
+"""Why there is a line in the file for a checkpoint that was healthy itself."""
 
 
 @dataclass
@@ -31,9 +34,9 @@ def repair(saver: Saver, file: Path, schema: Any = None) -> Repair:
     """Mend the problems that `validate` finds, or set what has them aside. What is healthy is not touched.
 
     A checkpoint whose parent is missing, or that closes a circle, becomes a first one. What is damaged or of a wrong
-    type goes into the file with all that belongs to it, and its children get its parent. In the file is also what a
-    mended checkpoint had as its parent. It is on disk before anything is changed, and it grows: a repair that was
-    stopped may be run again. `restore` puts back what was set aside.
+    type goes into the file with all that belongs to it, and its children get its parent, if that can be read. In the
+    file is also what each checkpoint that gets another parent had before. It is on disk before anything is changed,
+    and it grows: a repair that was stopped may be run again. `restore` puts back what was set aside.
 
     Raises:
         InvalidRequest: as `validate`.
@@ -47,39 +50,32 @@ def repair(saver: Saver, file: Path, schema: Any = None) -> Repair:
     parents: dict[Place, str | None] = {}
     names: dict[Place, tuple[str, str]] = {}
     for thread in dict.fromkeys(problem.place.thread for problem in problems if problem.place):
-        run(
-            inspection.scan(
-                thread,
-                lambda seen: (
-                    parents.update({seen.row.place: seen.parent}),
-                    names.update({seen.row.place: seen.name}),
-                ),
-            ),
-            saver.engine.perform,
-        )
+        seen: list[Seen] = []
+        run(inspection.scan(thread, seen.append), saver.engine.perform)
+        parents |= {each.row.place: each.parent for each in seen}
+        names |= {each.row.place: each.name for each in seen}
+    moved = {
+        place: above
+        for place, parent in parents.items()
+        if place not in gone and (above := _above(place, parents, gone, broken)) != parent
+    }
+    children = [Problem(MOVED, *names[place], place.id, place=place) for place in moved if place not in broken]
     with open(file, "a", encoding="utf-8") as out:
-        for problem in problems:
+        for problem in [*problems, *children]:
             if problem.place:
                 opened = run(inspection.open(problem.place), saver.engine.perform)
                 out.write(json.dumps(_line(problem, opened, inspection, parents, problem.place in gone)) + "\n")
         out.flush()
         os.fsync(out.fileno())
     refused: set[Place] = set()
-    for place in parents:
-        above = _above(place, parents, gone, broken)
-        if place not in gone and above != parents[place]:
-            try:
-                found = run(inspection.open(place), saver.engine.perform).found
-                saver.put(
-                    config_of(names[place], above),
-                    found.checkpoint,
-                    found.metadata,
-                    found.checkpoint["channel_versions"],
-                )
-            except SaverError as error:
-                if is_of_storage(error):
-                    raise
-                refused.add(place)
+    for place, above in moved.items():
+        try:
+            checkpoint, metadata = run(inspection.open(place), saver.engine.perform).found[1:3]
+            saver.put(config_of(names[place], above), checkpoint, metadata, checkpoint["channel_versions"])
+        except SaverError as error:
+            if is_of_storage(error):
+                raise
+            refused.add(place)
     for thread in dict.fromkeys(place.thread for place in gone):
         run(inspection.remove([place for place in gone if place.thread == thread]), saver.engine.perform)
     for problem in problems:
@@ -90,7 +86,9 @@ def repair(saver: Saver, file: Path, schema: Any = None) -> Repair:
     return report
 
 
-def _above(place: Place, parents: Mapping[Place, str | None], gone: Mapping[Place, Any], broken: set[Place]) -> Any:
+def _above(
+    place: Place, parents: Mapping[Place, str | None], gone: Mapping[Place, Problem], broken: set[Place]
+) -> str | None:
     """The parent that a checkpoint has in the end: the next of its ancestors that stays, if its line leads there."""
     seen = set()
     while place not in broken and place not in seen and parents[place]:
