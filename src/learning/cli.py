@@ -1,6 +1,7 @@
 """The command `learning`. Each command imports what it needs itself, so that `learning --help` answers at once."""
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -176,6 +177,73 @@ def report(
         raise typer.Exit(1) from None
     for path in files:
         typer.echo(path)
+
+
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load objects of any class that the store names: only where you trust it.")
+]
+URL = (
+    "redis://…, redis+cluster://…, postgresql://…, file:///folder, s3://…; for the tables of the official savers "
+    "postgresql+official://… or sqlite+official:///file."
+)
+
+
+@app.command()
+def migrate(
+    url: Annotated[str, typer.Argument(metavar="URL", help=URL)],
+    steps: Annotated[str, typer.Option(help="Where the Migrations are, such as shop.steps:migrations.")],
+    to: Annotated[int, typer.Option(help="The version of the state to take all checkpoints to.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; tell what would change.")] = False,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds to leave to others after each 50 checkpoints.")] = 0,
+    trust: Trust = False,
+) -> None:
+    """Take all checkpoints of a store to a version of the state, in place. Run it again to finish what was stopped."""
+    from .migration import command
+
+    _done(lambda: command.run_migrate(url, steps, to, dry_run, pause, trust))
+
+
+@app.command()
+def validate(
+    url: Annotated[str, typer.Argument(metavar="URL", help="A store of ours, as for `learning migrate`.")],
+    schema: Annotated[str | None, typer.Option(help="The class of the state, such as shop.graph:State.")] = None,
+    repair: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Mend what can be mended, and move the rest to this file.")
+    ] = None,
+    trust: Trust = False,
+) -> None:
+    """Tell what is wrong in a store: what is damaged, lacks its parent, or is not as its schema says."""
+    from .migration import command
+
+    _done(lambda: command.run_validate(url, schema, repair, trust))
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="FROM", help=URL)],
+    target: Annotated[str, typer.Argument(metavar="TO", help="The same.")],
+    trust: Trust = False,
+) -> None:
+    """Copy all threads of a store into another. What is there stays; run it again to finish what was stopped."""
+    from .migration import command
+
+    _done(lambda: command.run_convert(source, target, trust))
+
+
+def _done(work: Callable[[], bool]) -> None:
+    """Exit with 1 if something is left to do, and with 2 if a person has to mend something first."""
+    from .migration.command import Mistake
+
+    try:
+        whole = work()
+    except Mistake as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped. What was done stays; run it again to finish.", err=True)
+        raise typer.Exit(130) from None
+    if not whole:
+        raise typer.Exit(1)
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measurements that anybody can repeat.")

@@ -52,7 +52,7 @@ class Activity:
         for place, tenant in enumerate(dict.fromkeys(row["tenant"] for row in self.sessions)):
             rows = [row for row in self.sessions if row["tenant"] == tenant]
             days, counts = [row["day"] for row in rows], [row["sessions"] for row in rows]
-            left.plot(days, counts, marker="os^Dv"[place % 5], label=tenant or "all")
+            left.plot(days, counts, marker="os^Dv"[place % 5], color="black", label=tenant or "all")
         left.set(title="Sessions a day", ylim=(0, None))
         left.tick_params(axis="x", rotation=45)
         left.legend()
