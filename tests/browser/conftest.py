@@ -44,7 +44,9 @@ def screenshots() -> Path:
 @pytest.fixture(scope="package")
 def browser():
     """Debian's Chromium, or whichever is there."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
+    )
     if CHROMIUM is None:
         pytest.skip("There is no Chromium here: apt-get install chromium")
     with playwright.sync_playwright() as started:

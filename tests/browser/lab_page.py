@@ -10,6 +10,9 @@ from playwright.sync_api import Browser, Locator, Page
 PATIENCE = 60_000
 """How many milliseconds a state may be waited for: far more than it takes, on a machine that does much else."""
 
+LESSON = 600_000
+"""How many milliseconds all cells of a lesson may take."""
+
 READY = """(path) => {
     const open = window.jupyterapp?.shell.currentWidget;
     const kernel = open?.sessionContext?.session?.kernel;
@@ -63,7 +66,7 @@ class LabPage:
         """Take `Run All Cells` from the menu, and wait for the last."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        self.page.wait_for_function(ALL_RAN)
+        self.page.wait_for_function(ALL_RAN, timeout=LESSON)
 
     def cell(self, index: int) -> Locator:
         """A cell, brought into view."""

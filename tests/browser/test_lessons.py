@@ -50,9 +50,7 @@ class FirstTask:
 
         master = nbformat.read(ROOT / "solutions" / notebook.name, as_version=4).cells
         right = next(
-            cell.source
-            for cell in master
-            if has_tag(cell, "answer") and cell.metadata["learning"]["task"] == task.name
+            cell.source for cell in master if has_tag(cell, "answer") and cell.metadata["learning"]["task"] == task.name
         )
         banks = [*WRONG, *WRONG_REDIS, *WRONG_POSTGRES, *WRONG_CUSTOM, *WRONG_MIGRATION]
         wrong = right
