@@ -76,14 +76,17 @@ from learning.course.on_migration import (
     Watched,
     WholeSaver,
     all_bytes,
+    build_office,
     desk_steps,
     everything,
     in_version_3,
     missed_within,
+    old_office,
     old_threads,
     stamp_of,
     to_2,
     to_3,
+    values_in_version_3,
     values_of,
 )
 from learning.course.on_postgres import (
@@ -2652,7 +2655,7 @@ class TestStateMigration:
                 same(VersionedSerializer(plain, version).loads_typed(pair), value, idea)
                 idea = (
                     "Another process, with code of another version, asks for the version of this pair. It can only be "
-                    "in the pair itself: in the type or in the bytes."
+                    "in the pair itself: put it into the type."
                 )
                 expect(VersionedSerializer(plain, 30).version_of(pair), version, idea)
 
@@ -2741,11 +2744,20 @@ class TestStateMigration:
             migrations.step(2, 3)(to_3)
             return migrations
 
-        def old(kind=Watched):
-            saver = kind()
+        def old():
+            saver = Watched()
             old_threads(saver, rng, customers)
             saver.puts.clear()
             return saver
+
+        def how_it_fails(run, what, idea):
+            with refused(work.StepFailed, what=what, idea=idea):
+                try:
+                    run()
+                except work.StepFailed as error:
+                    message = str(error)
+                    raise
+            return message
 
         with behaviour("the plan is the shortest way"):
             migrations = Migrations()
@@ -2780,6 +2792,7 @@ class TestStateMigration:
 
         with behaviour("a run takes every checkpoint of every thread along"):
             saver = old()
+            old_office(saver, "olga")
             before = values_of(saver)
             changed = tools().run(saver, 3)
             after = values_of(saver)
@@ -2790,12 +2803,49 @@ class TestStateMigration:
             for checkpoint_id, (_, values, parent, writes) in before.items():
                 version, came, its_parent, its_writes = after[checkpoint_id]
                 idea = (
-                    "The history too: somebody may go back to it. And each is stamped with the version that it has now."
+                    "The history too, and the states of subgraphs: somebody may go back to them. And each is stamped "
+                    "with the version that it has now."
                 )
                 expect(version, 3, idea)
                 expect(came, in_version_3(values), f"A checkpoint of version 1 had {values}. {idea}")
                 expect(its_parent, parent, "Each keeps its parent: `rewritten` gives all arguments of `put`.")
-                expect(its_writes, writes, "What tasks wrote, and a question to a person, stays with its checkpoint.")
+                idea = "What tasks wrote, and a question to a person, stays with its checkpoint."
+                expect([each for each in writes if each not in its_writes], [], idea)
+
+        with behaviour("what tasks wrote is taken along, before its checkpoint"):
+
+            def one_that_waits():
+                saver = Watched()
+                build_desk(1, saver).invoke({"customer": "Ana", "total": 249.0}, thread("ana"))
+                saver.put_writes(saver.get_tuple(thread("ana")).config, [("total", 5.0), ("notes", ["late"])], "task")
+                return saver
+
+            def written_in(saver):
+                found = saver.get_tuple(thread("ana"))
+                return sorted(write[1:] for write in found.pending_writes if write[0] == "task")
+
+            wanted = [("cents", 500), ("notes", ["late"]), ("total", 5.0)]
+            saver = one_that_waits()
+            tools().run(saver, 3)
+            idea = (
+                "A task had finished, and one beside it had not: its writes wait with the checkpoint. Nobody knows "
+                "`total` any more: `rewritten_writes` says what to store with `put_writes`."
+            )
+            expect(written_in(saver), wanted, idea)
+            for moment in range(20):
+                saver = one_that_waits()
+                saver.left = moment
+                with suppress(Exception):
+                    tools().run(saver, 3)
+                saver.left = None
+                idea = "The process ended, and a second run finishes."
+                with no_error(expected="the second run finishes", idea=idea):
+                    tools().run(saver, 3)
+                idea = (
+                    f"{idea} It passes over what has the stamp of the new version. So the stamp comes last: first "
+                    "`put_writes`, then `put`."
+                )
+                expect(written_in(saver), wanted, idea)
 
         with behaviour("what has the version already is left alone"):
             saver = old()
@@ -2853,13 +2903,8 @@ class TestStateMigration:
             before = everything(saver)
             migrations = Migrations()
             migrations.step(1, 2)(fragile)
-            idea = "The step cannot deal with one checkpoint: an error says so, after which nobody has to search."
-            with refused(Exception, what="a run with a step that fails", idea=idea):
-                try:
-                    migrations.run(saver, 2)
-                except Exception as error:
-                    message = str(error)
-                    raise
+            idea = "The step cannot deal with one checkpoint: StepFailed says so, after which nobody has to search."
+            message = how_it_fails(lambda: migrations.run(saver, 2), "a run with a step that fails", idea)
             ids = [each for each, (_, held, _, _) in values_of(saver).items() if held == values]
             if not (name in message and any(each in message for each in ids)):
                 idea = "Say on which thread and which checkpoint it failed: with 10,000 of them nobody finds it else."
@@ -2875,9 +2920,13 @@ class TestStateMigration:
         with behaviour("a version that no step leads from is named, not skipped"):
             saver = Watched()
             build_desk(3, UpcastingSaver(saver, Migrations(), 9)).invoke({"name": "Ana", "cents": 100}, thread("ana"))
-            idea = "This thread is of version 9, from a deploy that was taken back. Leaving it out in silence hides it."
-            with refused(Exception, what="a run to version 3", idea=idea):
-                tools().run(saver, 3)
+            idea = (
+                "This thread is of version 9, from a deploy that was taken back. Leaving it out in silence hides it, "
+                "and an error of `plan` does not say which it is: StepFailed does."
+            )
+            message = how_it_fails(lambda: tools().run(saver, 3), "a run to version 3", idea)
+            if not ("ana" in message and any(each in message for each in saver.storage["ana"][""])):
+                raise Missed(expected="a message with 'ana' and the id of a checkpoint", came=message, idea=idea)
 
         with behaviour("a conversation that waited for a person goes on after the run"):
             saver = InMemorySaver()
@@ -2887,6 +2936,12 @@ class TestStateMigration:
             with no_error(expected="the desk goes on", idea=idea):
                 result = build_desk(3, saver).invoke(Command(resume=True), thread("eve"))
             expect(result["notes"][-1], "v3 says: Eve gets 1234 cents in EUR", idea)
+            old_office(saver, "olga")
+            tools().run(saver, 3)
+            idea = "This one was interrupted in a subgraph, whose states are in a namespace of their own."
+            with no_error(expected="the office goes on", idea=idea):
+                result = build_office(3, saver).invoke(Command(resume=True), thread("olga"))
+            expect(result["notes"][-1], "v3 says: Olga gets 1234 cents in EUR", idea)
 
     def test_backward_compatibility(self, work, behaviour, rng):
         """Test backward compatibility of states."""
@@ -2927,6 +2982,12 @@ class TestStateMigration:
             for what, kind in kinds.items():
                 saver = old(kind)
                 desk = build_desk(3, CompatibleSaver(saver, steps, 3))
+                asked = [each.value for each in desk.get_state(thread("ana")).interrupts]
+                idea = (
+                    f"{what.capitalize()}. The question of version 1 is among the pending writes, so that whoever "
+                    "answers can still see it: hand them on."
+                )
+                expect(asked, [f"Ana gets {euros} EUR?"], idea)
                 idea = f"It waited in version 1, and is answered in version 3. ({what.capitalize()}.)"
                 with no_error(expected="the desk goes on", idea=idea):
                     result = desk.invoke(Command(resume=True), thread("ana"))
@@ -3076,10 +3137,10 @@ class TestStateMigration:
             del saver.blobs[last_value(saver, "ana")]
             return ("missing value", "ana", "", ids(saver, "ana")[-1])
 
-        def orphan(saver):
+        def orphan(saver, name="ben"):
             which = str(uuid6())
-            saver.put_writes(thread("ben", "", which), [("notes", ["late"])], "task-1")
-            return ("orphan writes", "ben", "", which)
+            saver.put_writes(thread(name, "", which), [("notes", ["late"])], "task-1")
+            return ("orphan writes", name, "", which)
 
         def lose_parent(saver):
             which = ids(saver, "ben")[2]
@@ -3152,6 +3213,7 @@ class TestStateMigration:
 
         with behaviour("writes without their checkpoint are found"):
             is_found(orphan, "There are writes of a checkpoint that is not there.")
+            is_found(partial(orphan, name="nobody"), "There are writes of a thread of which nothing else is there.")
 
         with behaviour("a parent that is gone is found"):
             is_found(lose_parent, "A checkpoint names a parent that is not in the store.")
@@ -3732,14 +3794,23 @@ class TestPerformanceOptimization:
 
         with behaviour("every checkpoint of every thread has the new version"):
             saver = old()
-            before = values_of(saver)
+            wanted = values_in_version_3(saver)
             changed = run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
-            idea = "As `run` of task 2 does it, and awaited."
-            wanted = {name: (3, in_version_3(held[1]), *held[2:]) for name, held in before.items()}
+            idea = "As `run` of task 2 does it, and awaited: values, stamp, parent, and what tasks wrote."
             expect(values_of(saver), wanted, idea)
-            expect(changed, len(before), "It returns how many checkpoints it has changed.")
+            expect(changed, len(wanted), "It returns how many checkpoints it has changed.")
             changed = run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
             expect(changed, 0, "All have the version: nothing is left to do.")
+
+        with behaviour("the states of subgraphs are taken along too"):
+            saver = AsyncOnly()
+            old_office(saver, "olga")
+            run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
+            idea = "This thread waits in a subgraph. A config with a thread_id alone lists all of its namespaces."
+            expect({version for version, *_ in values_of(saver).values()}, {3}, idea)
+            with no_error(expected="the office goes on", idea=idea):
+                result = build_office(3, saver).invoke(Command(resume=True), thread("olga"))
+            expect(result["notes"][-1], "v3 says: Olga gets 1234 cents in EUR", idea)
 
         with behaviour("at most `limit` at the same time, and not one after the other"):
             for limit in (1, 2, 5):
@@ -3776,44 +3847,57 @@ class TestPerformanceOptimization:
             with missed_within():
                 run(with_a_heart)
 
+        def cancelled_at(*moments):
+            """Cancel it when so many puts have begun. The saver, what there was before, and how much was left to do."""
+            saver = old()
+            before = values_of(saver)
+
+            async def cancelled():
+                task = asyncio.create_task(migrate_live(saver, desk_steps(), 3, limit=3))
+                saver.at = dict.fromkeys(moments, task.cancel)
+                with suppress(asyncio.CancelledError):
+                    await task
+                    return "it came back as if it had finished", saver.at_work
+                at_work, begun = saver.at_work, saver.begun
+                for _ in range(50):
+                    await asyncio.sleep(0.001)
+                return "cancelled", at_work or saver.begun - begun
+
+            how, left = run(cancelled)
+            expect(how, "cancelled", "Who is cancelled ends with CancelledError, once everything is in order.")
+            idea = "`migrate_live` has ended, and some of its puts are still going on: wait for what was begun."
+            expect(left, 0, idea)
+            saver.at = {}
+            return saver, before
+
+        def threads_are_whole(saver, idea):
+            for name in customers:
+                versions = {state_version(found) for found in saver.list(thread(name))}
+                expect(len(versions), 1, f"The thread {name!r} is half of version 1 and half of version 3. {idea}")
+
         with behaviour("cancelled midway, no thread is half done, and a second run finishes"):
             for moment in (1, rng.randint(5, 20)):
-                saver = old()
-                before = values_of(saver)
-
-                async def cancelled(saver=saver, moment=moment):
-                    task = asyncio.create_task(migrate_live(saver, desk_steps(), 3, limit=3))
-                    saver.at[moment] = task.cancel
-                    with suppress(asyncio.CancelledError):
-                        await task
-                        return "it came back as if it had finished", saver.at_work
-                    at_work, begun = saver.at_work, saver.begun
-                    for _ in range(50):
-                        await asyncio.sleep(0.001)
-                    return "cancelled", at_work or saver.begun - begun
-
-                how, left = run(cancelled)
-                expect(how, "cancelled", "Who is cancelled ends with CancelledError, once everything is in order.")
-                idea = "`migrate_live` has ended, and some of its puts are still going on: wait for what was begun."
-                expect(left, 0, idea)
-                for name in customers:
-                    versions = {state_version(found) for found in saver.list(thread(name))}
-                    idea = (
-                        f"The thread {name!r} is half of version 1 and half of version 3. What was begun is finished "
-                        "before the cancellation goes on, and nothing new is begun."
-                    )
-                    expect(len(versions), 1, idea)
+                saver, before = cancelled_at(moment)
+                idea = "What was begun is finished before the cancellation goes on, and nothing new is begun."
+                threads_are_whole(saver, idea)
                 done = sum(version == 3 for version, *_ in values_of(saver).values())
                 if done == len(before):
                     idea = "It was cancelled, and did all threads to the end. Only those at work are finished."
                     raise Missed(expected="threads that were not begun stay as they were", came="all done", idea=idea)
-                saver.at.clear()
                 changed = run(lambda saver=saver: migrate_live(saver, desk_steps(), 3, limit=3))
                 expect(changed, len(before) - done, "A second run does what was left, and no more.")
                 wanted = {name: in_version_3(held[1]) for name, held in before.items()}
-                expect(
-                    {name: held[1] for name, held in values_of(saver).items()}, wanted, "All is as if never stopped."
+                came = {name: held[1] for name, held in values_of(saver).items()}
+                expect(came, wanted, "All is as if never stopped.")
+
+        with behaviour("cancelled once more while it ends, no thread is half done either"):
+            for moments in ((1, 4), (1, 3, 5, 7)):
+                saver, _ = cancelled_at(*moments)
+                idea = (
+                    "It was cancelled while it waited for what was begun. `gather` hands a cancellation on to all it "
+                    "waits for, `asyncio.wait` does not: wait again, until all are done."
                 )
+                threads_are_whole(saver, idea)
 
         with behaviour("an error of one thread is not swallowed"):
             saver, fragile = old(4), Migrations()

@@ -3,16 +3,17 @@
 import asyncio
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from copy import deepcopy
 
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, get_checkpoint_metadata
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from learning.migration import STAMP, Migrations, state_version
 
-from .desk import build_desk
+from .desk import VERSIONS, build_desk
 from .expect import Missed
 from .scenarios import thread
 
@@ -65,6 +66,20 @@ def old_threads(saver, rng, customers):
     return desk
 
 
+def old_office(saver, name):
+    """A conversation of version 1 that waits for a person in a subgraph, which has a namespace of its own."""
+    build_office(1, saver).invoke({"customer": name.title(), "total": 12.34}, thread(name))
+
+
+def build_office(version, saver):
+    """A graph with the desk as its only node."""
+    graph = StateGraph(VERSIONS[version][0])
+    graph.add_node("desk", build_desk(version, None))
+    graph.add_edge(START, "desk")
+    graph.add_edge("desk", END)
+    return graph.compile(checkpointer=saver)
+
+
 def everything(saver):
     """All that an InMemorySaver holds, to be compared later."""
     storage = {name: {space: dict(held) for space, held in spaces.items()} for name, spaces in saver.storage.items()}
@@ -78,10 +93,33 @@ def values_of(saver):
             state_version(found),
             found.checkpoint["channel_values"],
             found.parent_config and found.parent_config["configurable"]["checkpoint_id"],
-            [(task_id, channel, repr(value)) for task_id, channel, value in found.pending_writes or []],
+            _shown(found.pending_writes),
         )
         for found in saver.list(None)
     }
+
+
+def values_in_version_3(saver):
+    """What `values_of` should tell after all was taken from version 1 to 3. Writes have their old and new names."""
+    wanted = {}
+    for found in saver.list(None):
+        added = [
+            (task_id, name, new)
+            for task_id, channel, value in found.pending_writes
+            for name, new in in_version_3({channel: value}).items()
+            if name not in (channel, "currency")
+        ]
+        wanted[found.checkpoint["id"]] = (
+            3,
+            in_version_3(found.checkpoint["channel_values"]),
+            found.parent_config and found.parent_config["configurable"]["checkpoint_id"],
+            _shown([*found.pending_writes, *added]),
+        )
+    return wanted
+
+
+def _shown(writes):
+    return sorted((task_id, channel, repr(value)) for task_id, channel, value in writes)
 
 
 class Stopped(Exception):
@@ -89,22 +127,30 @@ class Stopped(Exception):
 
 
 class Watched(InMemorySaver):
-    """Counts what is put into it, and can end the process, so to speak, before a put."""
+    """Counts what is put into it, and can end the process, so to speak, before something is stored."""
 
     def __init__(self, **options):
         super().__init__(**options)
         self.puts = Counter()
         self.left = None
-        """How many more puts there are before it stops, if it does."""
+        """How much more it stores before it stops, if it does."""
 
     def put(self, config, checkpoint, metadata, new_versions):
         """As its parent's, unless it stops."""
+        self._go_on()
+        self.puts[checkpoint["id"]] += 1
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        """As its parent's, unless it stops."""
+        self._go_on()
+        super().put_writes(config, writes, task_id, task_path)
+
+    def _go_on(self):
         if self.left is not None:
             if self.left == 0:
                 raise Stopped("the process was killed")
             self.left -= 1
-        self.puts[checkpoint["id"]] += 1
-        return super().put(config, checkpoint, metadata, new_versions)
 
 
 class WholeSaver(BaseCheckpointSaver[str]):
@@ -156,45 +202,58 @@ class WholeSaver(BaseCheckpointSaver[str]):
 
 
 class AsyncOnly(InMemorySaver):
-    """A saver that is far away: each put takes some turns of the event loop, and is counted while it is on its way."""
+    """A saver that is far away: storing takes some turns of the event loop, and is counted while it is on its way."""
 
     def __init__(self):
         super().__init__()
-        self.at_work, self.most, self.begun, self.threads_at_work = 0, 0, 0, Counter()
-        self.most_threads = 0
+        self.at_work, self.most, self.begun = 0, 0, 0
         self.at = {}
         """What to do when so many puts have begun."""
 
     async def aput(self, config, checkpoint, metadata, new_versions):
         """Wait a little, then store."""
-        name = config["configurable"]["thread_id"]
         self.begun += 1
-        self.at_work += 1
-        self.threads_at_work[name] += 1
-        self.most = max(self.most, self.at_work)
-        try:
-            if self.begun in self.at:
-                self.at[self.begun]()
-            for _ in range(5):
-                await asyncio.sleep(0)
+        if self.begun in self.at:
+            self.at[self.begun]()
+        async with self._on_its_way():
             return InMemorySaver.put(self, config, checkpoint, metadata, new_versions)
-        finally:
-            self.at_work -= 1
+
+    async def aput_writes(self, config, writes, task_id, task_path=""):
+        """Wait a little, then store."""
+        async with self._on_its_way():
+            InMemorySaver.put_writes(self, config, writes, task_id, task_path)
 
     def put(self, config, checkpoint, metadata, new_versions):
         """Whoever calls this on the event loop has everybody wait."""
-        if _on_a_loop():
-            idea = "`put` was called on the event loop: while it waits for the storage, nobody is served. Await `aput`."
-            raise Missed(expected="await saver.aput(…)", came="saver.put(…)", idea=idea)
+        _beside_the_loop("put")
         return super().put(config, checkpoint, metadata, new_versions)
 
+    def put_writes(self, config, writes, task_id, task_path=""):
+        """Whoever calls this on the event loop has everybody wait."""
+        _beside_the_loop("put_writes")
+        super().put_writes(config, writes, task_id, task_path)
 
-def _on_a_loop():
+    @asynccontextmanager
+    async def _on_its_way(self):
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            yield
+        finally:
+            self.at_work -= 1
+
+
+def _beside_the_loop(method):
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return
+    idea = (
+        f"`{method}` was called on the event loop: while it waits for the storage, nobody is served. Await `a{method}`."
+    )
+    raise Missed(expected=f"await saver.a{method}(…)", came=f"saver.{method}(…)", idea=idea)
 
 
 class Heart:
@@ -202,6 +261,7 @@ class Heart:
 
     def __init__(self):
         self._beat = threading.Event()
+        self._stood_still = False
 
     async def beats(self):
         """Beat until cancelled."""
@@ -210,9 +270,10 @@ class Heart:
             await asyncio.sleep(0.001)
 
     def is_beating(self, seconds=3.0):
-        """Whether the loop turns while somebody else, or this thread, waits here."""
+        """Whether the loop turns while whoever asks waits here. After it did not once, nobody waits again."""
         self._beat.clear()
-        return self._beat.wait(seconds)
+        self._stood_still = self._stood_still or not self._beat.wait(seconds)
+        return not self._stood_still
 
 
 @contextmanager
