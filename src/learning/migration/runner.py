@@ -10,10 +10,10 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..savers.program import Program
-from ..savers.wrappers.base import Call
+from ..savers.wrappers.base import Call, Pause
 from .rewriting import rewritten, rewritten_writes, state_version
 from .steps import Migrations, Values
-from .walk import Failures, Name, Pause, Work, aperform, id_of, is_of_storage, names, page_before, perform
+from .walk import Failures, Name, Work, aperform, id_of, is_of_storage, names, page_before, perform
 
 EXAMPLES = 3
 """How many changes are shown as examples."""
