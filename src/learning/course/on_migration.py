@@ -254,18 +254,30 @@ class Heart:
 
 @contextmanager
 def missed_within():
-    """Show a Missed that a learner's code has wrapped in an error of its own."""
+    """Show a Missed that a learner's code has wrapped in an error of its own, or in the group of a TaskGroup.
+
+    Of a group without one, the first error is shown: the group's own message does not say what happened.
+    """
     try:
         yield
     except Missed:
         raise
     except Exception as error:
-        cause = error
-        while cause is not None:
-            if isinstance(cause, Missed):
-                raise cause from None
-            cause = cause.__cause__ or cause.__context__
-        raise
+        within = list(_within(error))
+        for each in within:
+            if isinstance(each, Missed):
+                raise each from None
+        first = next(each for each in within if not isinstance(each, ExceptionGroup))
+        raise first from first.__cause__
+
+
+def _within(error):
+    """An error, those of its group, and what caused each of them."""
+    while error is not None:
+        yield error
+        for each in error.exceptions if isinstance(error, ExceptionGroup) else ():
+            yield from _within(each)
+        error = error.__cause__ or error.__context__
 
 
 def all_bytes(held):
