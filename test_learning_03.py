@@ -24,6 +24,7 @@ from copy import copy
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
+from itertools import permutations
 from numbers import Real
 from pathlib import Path
 from tempfile import mkdtemp
@@ -2645,19 +2646,21 @@ class TestStateMigration:
             expect(plain.dumps_typed(came), plain.dumps_typed(wanted), idea)
 
         with behaviour("a value comes back, and everybody can tell its version"):
-            for value in some_states(rng):
-                version = rng.randint(1, 20)
+            for number, value in enumerate(some_states(rng)):
+                version = rng.randint(1, 9) if number % 2 else rng.randint(10, 99)
                 pair = VersionedSerializer(plain, version).dumps_typed(value)
                 if not (type(pair[0]) is str and type(pair[1]) is bytes):
                     idea = "`dumps_typed` gives a text and bytes, as every saver expects."
                     raise Missed(expected="(str, bytes)", came=shorten(pair), idea=idea)
-                idea = "A serializer of the same version reads what it wrote."
-                same(VersionedSerializer(plain, version).loads_typed(pair), value, idea)
+                idea = f"It wrote the type {pair[0]!r}, and a serializer of the same version, {version}, reads that."
+                with no_error(expected="the value", idea=idea):
+                    came = VersionedSerializer(plain, version).loads_typed(pair)
+                same(came, value, idea)
                 idea = (
                     "Another process, with code of another version, asks for the version of this pair. It can only be "
                     "in the pair itself: put it into the type."
                 )
-                expect(VersionedSerializer(plain, 30).version_of(pair), version, idea)
+                expect(VersionedSerializer(plain, 100).version_of(pair), version, idea)
 
         with behaviour("newer code reads what older code wrote"):
             for value in some_states(rng):
@@ -2707,7 +2710,7 @@ class TestStateMigration:
                             message = str(error)
                             raise
                     told = [str(writer) in message, str(reader) in message]
-                    idea = "Whoever reads the message at night wants both versions: that of the state, and the code's."
+                    idea = f"{idea} Whoever reads the message at night wants both versions, the state's and the code's."
                     if not all(told):
                         raise Missed(expected=f"a message with {writer} and {reader}", came=message, idea=idea)
 
@@ -2781,6 +2784,20 @@ class TestStateMigration:
                 idea = f"From 1 to 7, with these steps: {steps}. The fewest steps win, whichever was defined first."
                 expect([tuple(step) for step in migrations.plan(1, 7)], [(1, 2), (2, 7)], idea)
 
+            for _ in range(30):
+                steps = rng.sample(list(permutations(range(1, 8), 2)), 12)
+                migrations, reached = Migrations(), [{1}]
+                for start, goal in steps:
+                    migrations.step(start, goal)(dict)
+                while 7 not in reached[-1] and len(reached) < 7:
+                    reached.append({goal for start, goal in steps if start in reached[-1]})
+                if 7 in reached[-1]:
+                    way = [tuple(step) for step in migrations.plan(1, 7)]
+                    idea = f"From 1 to 7, with these steps: {steps}. The fewest steps win."
+                    expect(len(way), len(reached) - 1, idea)
+                    idea = f"{idea} Each begins where the one before it ends."
+                    expect([1, *(goal for _, goal in way)], [*(start for start, _ in way), 7], idea)
+
         with behaviour("where no way leads, the plan says so"):
             migrations = Migrations()
             for start, goal in ((1, 2), (2, 1), (2, 3), (4, 5)):
@@ -2843,7 +2860,7 @@ class TestStateMigration:
                     tools().run(saver, 3)
                 idea = (
                     f"{idea} It passes over what has the stamp of the new version. So the stamp comes last: first "
-                    "`put_writes`, then `put`."
+                    "`put_writes`, then `put`. And what the first run has added is not added again."
                 )
                 expect(written_in(saver), wanted, idea)
 
@@ -2975,8 +2992,10 @@ class TestStateMigration:
                 found = CompatibleSaver(saver, steps, 3).get_tuple(thread("ana"))
                 expect(found.metadata.get(STAMP), 3, "What you hand on is of version 3 now, and its stamp says so.")
                 expect(repr(list(saver.list(None))), before, "Reading writes nothing.")
-                nobody = CompatibleSaver(saver, steps, 3).get_tuple(thread("nobody"))
-                expect(nobody, None, "Nothing is stored about this thread: None.")
+                idea = "Nothing is stored about this thread: `found` is None, and stays None."
+                with no_error(expected="None", idea=idea):
+                    nobody = CompatibleSaver(saver, steps, 3).get_tuple(thread("nobody"))
+                expect(nobody, None, idea)
 
         with behaviour("a thread interrupted under version 1 resumes under version 3"):
             for what, kind in kinds.items():
@@ -3230,6 +3249,16 @@ class TestStateMigration:
 
         with behaviour("several problems of one checkpoint are several entries"):
             saver = store()
+            wanted = [
+                ("missing value", "ana", "", which)
+                for which in ids(saver, "ana")
+                if "cents" in saver.get_tuple(thread("ana", "", which)).checkpoint["channel_values"]
+            ]
+            for key in [key for key in saver.blobs if key[0] == "ana" and key[2] in ("cents", "name")]:
+                del saver.blobs[key]
+            idea = "`cents` and `name` of this thread are gone. Each checkpoint that had them has one entry for that."
+            expect(problems(validate(saver, schema)), problems(wanted), idea)
+            saver = store()
             head = ids(saver, "dan")[-1]
             wanted = [*wrong_type(saver), ("cycle", "dan", "", head)]
             stored, metadata, _ = saver.storage["dan"][""][head]
@@ -3257,7 +3286,10 @@ class TestStateMigration:
             _, _, parent = saver.storage["ana"][""][harmed[3]]
             child = next(each for each, held in saver.storage["ana"][""].items() if held[2] == harmed[3])
             mended, aside = repair(saver, schema)
-            idea = "A checkpoint that cannot be read is taken out of the store, and given back to who asked."
+            idea = (
+                "One checkpoint cannot be read. It is taken out of the store, with its writes and nothing else, and "
+                "given back to who asked."
+            )
             expect(problems(aside), [harmed], idea)
             expect(harmed[3] in saver.storage["ana"][""], False, idea)
             idea = "Its child had it as a parent. The parent's parent is there: the history is shorter, and not cut."

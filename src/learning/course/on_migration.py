@@ -199,6 +199,25 @@ class Distant(InMemorySaver):
         async with self._on_its_way():
             InMemorySaver.put_writes(self, config, writes, task_id, task_path)
 
+    async def aget_tuple(self, config):
+        """As its parent's."""
+        return InMemorySaver.get_tuple(self, config)
+
+    async def alist(self, config, **options):
+        """As its parent's."""
+        for found in list(InMemorySaver.list(self, config, **options)):
+            yield found
+
+    def get_tuple(self, config):
+        """Whoever calls this on the event loop has everybody wait."""
+        _beside_the_loop("get_tuple")
+        return super().get_tuple(config)
+
+    def list(self, config, **options):
+        """Whoever calls this on the event loop has everybody wait."""
+        _beside_the_loop("list")
+        return super().list(config, **options)
+
     def put(self, config, checkpoint, metadata, new_versions):
         """Whoever calls this on the event loop has everybody wait."""
         _beside_the_loop("put")
@@ -227,9 +246,10 @@ def _beside_the_loop(method):
     except RuntimeError:
         return
     idea = (
-        f"`{method}` was called on the event loop: while it waits for the storage, nobody is served. Await `a{method}`."
+        f"`{method}` was called on the event loop: while it waits for the storage, nobody is served. Await `a{method}` "
+        "instead (`alist` with `async for`)."
     )
-    raise Missed(expected=f"await saver.a{method}(…)", came=f"saver.{method}(…)", idea=idea)
+    raise Missed(expected=f"saver.a{method}(…), awaited", came=f"saver.{method}(…)", idea=idea)
 
 
 class Heart:

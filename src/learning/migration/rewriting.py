@@ -36,6 +36,8 @@ def rewritten(
 
     A channel that is new gets the newest version number that the checkpoint has, and one that is gone loses its own.
     All channels that have a value are named as changed: a saver that stores channels apart has none of the new ones.
+    Input that waits in `__start__` has other values under the same name, so it gets another number, just above its own:
+    PostgresSaver never stores a number twice.
     """
     named: dict[str, Any] = found.config["configurable"]
     before = found.checkpoint
@@ -46,6 +48,8 @@ def rewritten(
         if name in values or name not in before["channel_values"]
     }
     versions = kept | {name: newest for name in values if name not in kept}
+    if "__start__" in values and isinstance(versions["__start__"], str):
+        versions["__start__"] += f".{version}"
     checkpoint: Checkpoint = {**before, "channel_values": values, "channel_versions": versions}
     parent = found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None
     place = {"thread_id": named["thread_id"], "checkpoint_ns": named.get("checkpoint_ns", "")}
