@@ -200,20 +200,21 @@ def test_ten_thousand_checkpoints_killed_halfway_and_finished_are_as_if_never_ki
     assert second.found[1] and second.found[3] > THREADS * LENGTH // 2, "it was not killed halfway"
     assert second.changed == second.found[1]
 
-    seen = []
+    peaks = []
 
-    def measure(report):
-        if not seen:
+    def measure(report):  # a part of them, because it makes all several times slower
+        if not peaks and not tracemalloc.is_tracing():
             tracemalloc.start()
-        seen.append(report.changed)
+        elif tracemalloc.is_tracing() and report.changed > 2000:
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
 
     try:
         report = run_migration(never, measure)
-        peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert report.changed == THREADS * LENGTH
-    assert peak < 2_000_000, f"{peak:,} bytes in memory at once, of 20,000,000"
+    assert peaks[0] < 1_000_000, f"{peaks[0]:,} bytes in memory at once, of 4,000,000 that were read"
     assert rows(killed) == rows(never)
 
 
