@@ -3018,7 +3018,8 @@ class TestStateMigration:
                 build_desk(3, CompatibleSaver(saver, steps, 3)).invoke(Command(resume=True), thread("ana"))
                 idea = (
                     f"{what.capitalize()}. `put` names as changed only what the graph has changed. But the new names "
-                    "came from your steps: nobody has stored their values yet. Name every channel that has a value."
+                    "came from your steps: nobody has stored their values yet. Name every channel that has a value, "
+                    "with its number (which `upcast` has from `rewritten`)."
                 )
                 seen = build_desk(3, CompatibleSaver(saver, steps, 3)).get_state(thread("ana")).values
                 expect({name: seen.get(name) for name in ("name", "cents")}, {"name": "Ana", "cents": cents}, idea)

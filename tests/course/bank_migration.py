@@ -274,12 +274,12 @@ WRONG_MIGRATION = [
     ),
     Wrong(
         "migration_tools",
-        "the first checkpoint that a step fails on is passed to the step itself, not a copy",
+        "only one step is taken",
         {
             'self.upcast(found.checkpoint["channel_values"], version, goal)': 'self.upcast({**found.checkpoint["channel_values"]}, version, version + 1)'
         },
         ("a run takes every checkpoint",),
-        ("had",),
+        ("A checkpoint of version 1 had",),
     ),
     Wrong(
         "migration_tools",
@@ -401,14 +401,22 @@ WRONG_MIGRATION = [
     ),
     Wrong(
         "backward_compatibility",
-        "what the graph removed is not told to the saver inside, and comes back",
+        "only the values are taken along, and not the channel versions",
         {
-            "if name not in values and name in numbers and name not in new_versions:": (
-                "if name not in values and name in numbers:"
+            "        _, checkpoint, metadata, _ = rewritten(found, values, self.version)\n": (
+                '        checkpoint = found.checkpoint | {"channel_values": values}\n'
+                "        metadata = found.metadata | {STAMP: self.version}\n"
             )
         },
-        ("what was removed",),
-        ("Carry along only what did not change",),
+        ("what it went on with is stored",),
+        ("which `upcast` has from `rewritten`",),
+    ),
+    Wrong(
+        "backward_compatibility",
+        "a first checkpoint has no parent to look up",
+        {'config["configurable"].get("checkpoint_id")': 'config["configurable"]["checkpoint_id"]'},
+        ("what an old worker does not know",),
+        ("KeyError: 'checkpoint_id'",),
     ),
     Wrong(
         "backward_compatibility",
