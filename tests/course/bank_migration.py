@@ -1317,7 +1317,7 @@ from learning.migration import rewritten, rewritten_writes, state_version
 
 async def migrate_live(saver, migrations, version, limit=4):
     names = []
-    async for found in saver.alist(None):
+    for found in await asyncio.to_thread(list, saver.list(None)):
         name = found.config["configurable"]["thread_id"]
         if name not in names:
             names.append(name)

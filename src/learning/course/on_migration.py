@@ -214,9 +214,9 @@ class Distant(InMemorySaver):
         return super().get_tuple(config)
 
     def list(self, config, **options):
-        """Whoever calls this on the event loop has everybody wait."""
+        """Whoever goes through this on the event loop has everybody wait."""
         _beside_the_loop("list")
-        return super().list(config, **options)
+        yield from super().list(config, **options)
 
     def put(self, config, checkpoint, metadata, new_versions):
         """Whoever calls this on the event loop has everybody wait."""
