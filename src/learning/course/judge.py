@@ -144,7 +144,7 @@ def _events(connection: socket.socket) -> Iterator[dict[str, Any]]:
 
 def _verdict(task: Task, events: list[dict[str, Any]], server: _Server) -> Verdict:
     told = {name: value for event in events for name, value in event.items()}
-    if "started" not in told:
+    if "started" not in told and ("arriving" not in told or "nothing_judged" in told):
         raise JudgeError(told.get("nothing_judged") or server.trouble or "The test did not start.")
     found = {event["behaviour"]["name"]: Behaviour(**event["behaviour"]) for event in events if "behaviour" in event}
     listed = [found.get(name, Behaviour(name, "not judged")) for name in behaviours(task)]
@@ -157,6 +157,8 @@ def _verdict(task: Task, events: list[dict[str, Any]], server: _Server) -> Verdi
             outcome = "failed"
         return Verdict(task.name, outcome, reason, listed, remark)
     during = next((each.name for each in listed if each.outcome == "not judged"), "")
+    if "started" not in told:
+        during = "the definitions of your answer"
     exit_code = told.get("exit_code")
     if exit_code is None:
         what = f"Your code was still running after {TASK_SECONDS} seconds, and was stopped"
