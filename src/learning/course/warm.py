@@ -28,6 +28,7 @@ import pytest
 
 from learning.course.answers import Answers
 from learning.course.plugin import BEHAVIOUR_SECONDS, REMARK, time_limit
+from learning.course.reading import asked_for
 from learning.course.tasks import GRADED_TESTS, ROOT, TASKS
 
 CPU_SECONDS = 120
@@ -43,6 +44,8 @@ def warm_up() -> None:
     with redirect_stdout(io.StringIO()):
         pytest.main([GRADED_TESTS.name, "--collect-only", f"--work={GRADED_TESTS}", *OPTIONS])
     sys.modules.pop(GRADED_TESTS.stem, None)
+    for task in TASKS.values():
+        asked_for(task)
     gc.collect()
     gc.freeze()  # what is here now is never garbage, and forks need not look at it
 
@@ -123,7 +126,7 @@ def run_test(test: str, notebook: Path, folder: str, tell: Callable[[dict[str, A
 def arrive(test: str, notebook: Path) -> None:
     """Load the answers that a test will ask for, while there is no test for their code to find."""
     task = next(task for task in TASKS.values() if task.test == test)
-    for name in task.writes:
+    for name in asked_for(task):
         with suppress(BaseException), time_limit(BEHAVIOUR_SECONDS):  # the test asks again, and is told the same
             Answers.of(notebook).load(name)
 

@@ -13,7 +13,9 @@ from papermill.engines import Engine, NotebookExecutionManager
 
 from learning.course.starters import checked_task
 
-from .marks import Marks, lesson_of, make_writable, mark, write_into
+from .marks import Marks, graded_tasks, make_writable, remarks_on, write_into
+from .sandbox import Sandbox
+from .submissions import lesson_of
 
 CELL_SECONDS = 60
 """How long one cell may run, unless papermill is told `--execution-timeout`."""
@@ -56,7 +58,11 @@ class LearningEngine(Engine):
             nbformat.write(nb_man.nb, submission)
             lesson = lesson_of(submission)
             remarks = _run(nb_man, kernel_name, execution_timeout or CELL_SECONDS, start_timeout)
-            marks = mark(submission, lesson) if lesson else Marks(remarks=[f"{name}: no lesson of this course"])
+            marks = Marks(remarks=[f"{name}: no lesson of this course"])
+            if lesson:
+                with Sandbox() as sandbox:
+                    judged = sandbox.judge(name, {name: submission.read_bytes()}, graded_tasks(lesson))
+                marks = Marks(judged, remarks_on(judged))
         marks.remarks += remarks
         write_into(nb_man.nb, marks)
 
