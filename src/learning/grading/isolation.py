@@ -118,10 +118,10 @@ def _bubblewrapped(bwrap: Path, program: list[str], folder: Path | None) -> list
     # cannot end us.
     options = ["--unshare-all", "--as-pid-1", "--die-with-parent", "--uid", USER, "--gid", USER]
     options += ["--hostname", "grading", "--cap-drop", "ALL"]
+    options += ["--size", DISK_BYTES, "--tmpfs", "/tmp"]
     for path in readable():
         options += ["--ro-bind", path, path]
     options += ["--proc", "/proc", "--dev", "/dev", "--size", SHARED_BYTES, "--tmpfs", "/dev/shm"]
-    options += ["--size", DISK_BYTES, "--tmpfs", "/tmp"]
     if folder:
         options += ["--bind", folder, folder]
     options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"]

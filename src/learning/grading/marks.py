@@ -3,10 +3,8 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from nbformat import NotebookNode
 
 from learning.course.card import Card
 from learning.course.reading import behaviours
@@ -16,6 +14,9 @@ from learning.course.verdict import Verdict
 
 from .rules import Rules
 from .sandbox import Judged
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 @dataclass
@@ -74,6 +75,8 @@ def _troubles(verdict: Verdict) -> Iterator[str]:
 
 def marked(content: bytes, marks: Marks) -> bytes:
     """A notebook with its marks in it; as it came, and a remark in the marks, where it is too broken to hold them."""
+    import nbformat  # takes a second, and a batch in which nothing has changed needs it not
+
     try:
         notebook = nbformat.from_dict(json.loads(content.decode("utf-8-sig")))
         write_into(notebook, marks)
@@ -83,14 +86,16 @@ def marked(content: bytes, marks: Marks) -> bytes:
         return content
 
 
-def write_into(notebook: NotebookNode, marks: Marks) -> None:
+def write_into(notebook: "NotebookNode", marks: Marks) -> None:
     """Put each card below its check cell, and the marks into the notebook's metadata, under `learning.marks`."""
+    from nbformat.v4 import new_output
+
     solved = {each.verdict.task for each in marks.judged if each.verdict.outcome == "passed"}
     cards = {each.verdict.task: Card(each.verdict, solved)._repr_mimebundle_() for each in marks.judged}
     for cell in notebook.cells:
         task = checked_task("".join(cell.source)) if cell.cell_type == "code" else ""
         if task in cards:
-            cell.outputs = [nbformat.v4.new_output("display_data", data=cards[task])]
+            cell.outputs = [new_output("display_data", data=cards[task])]
     ours = notebook.metadata.get("learning")
     notebook.metadata["learning"] = (ours if isinstance(ours, dict) else {}) | {
         "marks": {

@@ -23,12 +23,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 
 from learning import services
 from learning.course import warm
 from learning.course.reading import asked_for, shared_servers
+from learning.course.starters import written_answer
 from learning.course.tasks import ROOT, TASKS, Task
 from learning.services import guard
 from learning.services.server import Server
@@ -85,9 +85,9 @@ def serve(asking: socket.socket) -> None:
             while os.wait()[0] != session:
                 pass
             _end_everything()
-            _wipe(place, [])
+            clean = _wipe(place, [])
             with suppress(OSError):
-                connection.sendall(json.dumps({"over": True, "clean": not any(place.iterdir())}).encode() + b"\n")
+                connection.sendall(json.dumps({"over": True, "clean": clean}).encode() + b"\n")
 
 
 class _Session:
@@ -113,7 +113,8 @@ class _Session:
             folder = Path(tempfile.mkdtemp(prefix="work-", dir=self._place))
             for filename, content in request["files"].items():
                 (folder / filename).write_bytes(base64.b64decode(content))
-            self._start_servers(task)
+            if written_answer((folder / request["notebook"]).read_bytes(), task):
+                self._start_servers(task)
             self._judge_one(task, folder / request["notebook"])
             _wipe(self._place, [server.folder for server in self._servers.values()])
 
@@ -236,10 +237,10 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
 
 
 def _known_wrong(task: Task, notebook: Path) -> Path:
-    answers = [nbformat.v4.new_code_cell(WRONG.format(name=name)) for name in asked_for(task)]
+    answers = [{"cell_type": "code", "source": WRONG.format(name=name)} for name in asked_for(task)]
     path = notebook.parent / "wrong" / notebook.name
     path.parent.mkdir(exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=answers), path)
+    path.write_text(json.dumps({"cells": answers}), encoding="utf-8")
     return path
 
 
@@ -314,21 +315,27 @@ def _end_everything() -> None:
             os.waitpid(-1, 0)
 
 
-def _wipe(place: Path, keep: list[Path]) -> None:
-    """Remove all files that may be written, but for some folders."""
+def _wipe(place: Path, keep: list[Path]) -> bool:
+    """Remove all files that can be written, but for some folders. Says whether nothing else is left."""
+    keep = [*keep, *readable()]  # the course may lie there too
+    left = False
     for path in [*place.iterdir(), *(Path("/dev/shm").iterdir() if os.getpid() == 1 else ())]:
-        if path not in keep:
-            with suppress(OSError):
-                path.unlink()
-            if path.is_dir():
-                shutil.rmtree(path, onerror=_open_and_again)
+        if any(each.is_relative_to(path) for each in keep):
+            continue
+        with suppress(OSError):
+            path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path, onerror=_open_and_again)
+        left |= os.path.lexists(path)
+    return not left
 
 
 def _open_and_again(function: Callable[[str], Any], path: str, _: Any) -> None:
     """Try once more where a folder was closed to its own owner."""
     with suppress(OSError):
         for each in (os.path.dirname(path), path):
-            os.chmod(each, 0o700, follow_symlinks=False) if os.chmod in os.supports_follow_symlinks else os.chmod(each, 0o700)
+            if not os.path.islink(each):
+                os.chmod(each, 0o700)
         function(path)
 
 

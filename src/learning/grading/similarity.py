@@ -3,9 +3,7 @@
 import builtins
 import difflib
 import io
-import json
 import keyword
-import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterable
@@ -13,8 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from learning.course.reading import asked_for
-from learning.course.starters import UNWRITTEN, code_of
+from learning.course.starters import written_answer
 from learning.course.tasks import ROOT, TASKS, Task
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ def similar_answers(graded: "list[Graded]") -> list[Pair]:
         sources = {}
         for learner in graded:
             for name, content in learner.files.get(task.lesson, {}).items():
-                if name.endswith(".ipynb") and (source := answer_in(content, task)):
+                if name.endswith(".ipynb") and (source := written_answer(content, task)):
                     sources[learner.learner] = source
         if len(sources) > 1:
             found += _alike(task, sources)
@@ -77,24 +74,10 @@ def similarity_page(pair: Pair) -> str:
     return render("similar.html", title=f"{pair.one} and {pair.other}", pair=pair, table=table)
 
 
-def answer_in(notebook: bytes, task: Task) -> str:
-    """The cells of a notebook that hold an answer: those that define what its task asks for. Empty if there is none."""
-    defines = re.compile(rf"^\s*(?:class|(?:async\s+)?def)\s+({_any(task)})\b|^({_any(task)})\s*=", re.MULTILINE)
-    try:
-        cells = [code_of(cell) for cell in json.loads(notebook.decode("utf-8-sig"))["cells"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    return "\n\n".join(cell for cell in cells if defines.search(cell) and not UNWRITTEN.search(cell))
-
-
 def rows_of_tokens(source: str) -> set[tuple[str, ...]]:
     """What is compared of an answer: each row of tokens, without its names, texts, numbers and comments."""
     tokens = list(_tokens(source))
     return {tuple(tokens[start : start + LENGTH]) for start in range(len(tokens) - LENGTH + 1)}
-
-
-def _any(task: Task) -> str:
-    return "|".join(asked_for(task)) or "(?!)"
 
 
 def _alike(task: Task, sources: dict[str, str]) -> Iterable[tuple[Task, str, str, str, str, float]]:
@@ -112,7 +95,7 @@ def _alike(task: Task, sources: dict[str, str]) -> Iterable[tuple[Task, str, str
 def _worked(task: Task) -> set[tuple[str, ...]]:
     """What the published worked answer has, and the starter with it: everybody may know that."""
     path = ROOT / "solutions" / task.notebook
-    return rows_of_tokens(answer_in(path.read_bytes(), task)) if path.exists() else set()
+    return rows_of_tokens(written_answer(path.read_bytes(), task)) if path.exists() else set()
 
 
 def _tokens(source: str) -> Iterable[str]:

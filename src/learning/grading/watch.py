@@ -13,9 +13,9 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-JUDGES = ("_pytest", "pluggy", "pytest", "learning", "langgraph", "builtins", "json", "os", "posix", "io", "sys", "time")
-JUDGES += ("random", "threading", "signal", "socket", "asyncio", "contextlib", "unittest", "inspect", "linecache", "re")
-JUDGES += ("ast", "collections", "redis", "psycopg", "zstandard", "tracemalloc", "gc", "functools", "copy", "pickle")
+JUDGES = ("_pytest", "pluggy", "pytest", "learning.course", "learning.agent", "langgraph.checkpoint", "builtins", "json")
+JUDGES += ("os", "posix", "io", "sys", "time", "random", "threading", "signal", "contextlib", "inspect", "linecache", "re")
+JUDGES += ("ast", "collections", "gc", "tracemalloc", "copy", "pickle", "redis.client", "redis.connection", "psycopg")
 """The packages and modules whose functions decide on a mark."""
 
 GRAVE = {
@@ -50,7 +50,9 @@ LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|$")
 CELL = re.compile(r"<.*cell .+>")
 """The file name that the lines of a notebook have."""
 
-_before: dict[str, dict[str, tuple]] = {}
+PARTS = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, staticmethod, classmethod, property, type)
+
+_before: dict[str, dict[str, Any]] = {}
 
 
 def remember() -> None:
@@ -64,7 +66,7 @@ def changed() -> list[str]:
     for name, functions in _before.items():
         module = sys.modules.get(name)
         now = _functions(module) if isinstance(module, types.ModuleType) else {}
-        found += [f"{name}.{each}" for each, was in functions.items() if now.get(each) != was]
+        found += [f"{name}.{each}" for each, was in functions.items() if now.get(each) is not was]
     return found
 
 
@@ -109,31 +111,20 @@ def listen(tell: Callable[[str, bool], None]) -> None:
 
 
 def _judges() -> dict[str, types.ModuleType]:
-    def judges(name: str) -> bool:
-        return name.partition(".")[0] in JUDGES
+    inside = tuple(f"{name}." for name in JUDGES)
+    names = [name for name in list(sys.modules) if name in JUDGES or name.startswith(inside)]
+    return {name: sys.modules[name] for name in names if isinstance(sys.modules[name], types.ModuleType)}
 
-    return {name: module for name, module in list(sys.modules.items()) if judges(name) and module is not None}
 
+def _functions(module: types.ModuleType) -> dict[str, Any]:
+    """The functions and classes of a module, and the methods of its classes: they are the same as long as they are.
 
-def _functions(module: types.ModuleType) -> dict[str, tuple]:
-    """The functions and classes of a module, and the methods of its classes, each with what makes it the same one."""
-    found: dict[str, tuple] = {}
+    That a function has been given other code or defaults is not seen here: Python tells it to the audit hook.
+    """
+    found: dict[str, Any] = {}
     for name, value in list(vars(module).items()):
-        if isinstance(value, type) and value.__module__ == module.__name__:
-            found[name] = (id(value),)
-            found |= {f"{name}.{each}": same for each, part in list(vars(value).items()) if (same := _same(part))}
-        elif same := _same(value):
-            found[name] = same
+        if isinstance(value, PARTS):
+            found[name] = value
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                found |= {f"{name}.{each}": part for each, part in list(vars(value).items()) if isinstance(part, PARTS)}
     return found
-
-
-def _same(value: Any) -> tuple:
-    if isinstance(value, staticmethod | classmethod):
-        return (id(value), *_same(value.__func__))
-    if isinstance(value, types.FunctionType):
-        return id(value), id(value.__code__), id(value.__defaults__), id(value.__kwdefaults__)
-    if isinstance(value, types.BuiltinFunctionType | type | property | types.MethodDescriptorType):
-        return (id(value),)
-    return ()
-
-
