@@ -61,7 +61,9 @@ def grade(
     again: Annotated[
         list[str] | None, typer.Option(metavar="TASK", help="Judge this task anew, for all; may be given again.")
     ] = None,
-    rules: Annotated[Path | None, typer.Option(help="A TOML file with weights, due dates and what lateness costs.")] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="A TOML file with weights, due dates and what lateness costs.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="How many submissions to judge at a time.")] = os.cpu_count() or 1,
     scheduler: Annotated[str | None, typer.Option(help="Judge on a Dask cluster instead: tcp://host:8786")] = None,
 ) -> None:

@@ -140,6 +140,11 @@ class Answers:
             raise Unusable(f"{place} does define {name}, but deletes it again, or under a condition that is not met")
         return getattr(self._module, name)
 
+    @property
+    def executed(self) -> list[ast.stmt]:
+        """The statements of the notebook that have been needed so far."""
+        return [statement.node for statement in self._statements if id(statement) in self._done]
+
     def passed_over(self, name: str) -> str | None:
         """The cell that defines `name` after the answer cell does, and so does not count."""
         defining, counting = self._defining(name), self._counting(name)

@@ -17,7 +17,9 @@ def behaviours(task: Task) -> list[str]:
 @cache
 def asked_for(task: Task) -> list[str]:
     """The learner's names that the task's test uses."""
-    asked = (each for each in _inside(task) if isinstance(each, ast.Attribute) and getattr(each.value, "id", "") == "work")
+    asked = (
+        each for each in _inside(task) if isinstance(each, ast.Attribute) and getattr(each.value, "id", "") == "work"
+    )
     return list(dict.fromkeys([*task.writes, *(each.attr for each in asked)]))
 
 

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib  # noqa: F401
@@ -112,15 +113,27 @@ def _run_test(connection: socket.socket, test: str, notebook: str, folder: str, 
     os._exit(0)  # at once, past the threads that a learner's code may have left
 
 
-def run_test(test: str, notebook: Path, folder: str, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Judge the answers of a notebook by one graded test, and tell what is found out, as it is."""
+def run_test(
+    test: str,
+    notebook: Path,
+    folder: str,
+    tell: Callable[[dict[str, Any]], None],
+    collected: Callable[[ModuleType], None] = lambda module: None,
+) -> None:
+    """Judge the answers of a notebook by one graded test, and tell what is found out, as it is.
+
+    Args:
+        collected: called with the module of the tests, when it is there.
+    """
     only_ours()
     sys.stdout = sys.stderr = said = io.StringIO()
     os.chdir(folder)
     tell({"arriving": True})
     arrive(test, notebook)
     os.chdir(ROOT)
-    pytest.main([f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS], plugins=[_Reporter(tell, folder)])
+    pytest.main(
+        [f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS], plugins=[_Reporter(tell, folder, collected)]
+    )
     tell({"nothing_judged": said.getvalue()[-2000:]})
 
 
@@ -135,9 +148,14 @@ def arrive(test: str, notebook: Path) -> None:
 class _Reporter:
     """A pytest plugin that sends each outcome on when it is known."""
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None], folder: str):
+    def __init__(self, tell: Callable[[dict[str, Any]], None], folder: str, collected: Callable[[ModuleType], None]):
         self._tell = tell
         self._folder = folder
+        self._collected = collected
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            self._collected(item.module)
 
     def pytest_runtest_logstart(self) -> None:
         os.chdir(self._folder)

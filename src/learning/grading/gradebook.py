@@ -36,7 +36,9 @@ def as_csv(graded: "list[Graded]", lessons: Collection[int]) -> bytes:
         flags = sum(len(judged.flags) for judged in each.judged.values())
         total = round(sum(earned), 2)
         percent = round(100 * total / of, 1) if of else 0.0
-        table.writerow([_as_cell(each.learner), *earned, total, of, percent, late, flags, _as_cell("; ".join(each.remarks))])
+        table.writerow(
+            [_as_cell(each.learner), *earned, total, of, percent, late, flags, _as_cell("; ".join(each.remarks))]
+        )
     return file.getvalue().encode("utf-8", errors="backslashreplace")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-
 from learning.course.card import Card
 from learning.course.reading import behaviours
 from learning.course.starters import checked_task
@@ -66,7 +65,9 @@ def remarks_on(judged: list[Judged]) -> list[str]:
 def _troubles(verdict: Verdict) -> Iterator[str]:
     """What kept a task from being judged in full: a broken answer, an endless loop, an exit, a second answer."""
     if verdict.outcome in ("failed", "not judged"):
-        stopped = [each for each in verdict.behaviours if each.came.startswith(("still running", "SystemExit"))]
+        stopped = [
+            each for each in verdict.behaviours if each.came.startswith(("still running", "SystemExit", "MemoryError"))
+        ]
         if verdict.reason or stopped:
             yield verdict.reason or f"{stopped[0].came}, {stopped[0].where}"
     if verdict.outcome != "passed" and verdict.remark:

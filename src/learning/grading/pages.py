@@ -167,7 +167,9 @@ def _draw_tasks(axes: Any, graded: "list[Graded]", tasks: list[str]) -> None:
     before = dict.fromkeys(tasks, 0)
     for outcome, shade in SHADES.items():
         counts = [outcomes[task][outcome] for task in tasks]
-        axes.barh(tasks, counts, left=list(before.values()), color=(INK, shade), edgecolor=INK, label=outcome, height=0.7)
+        axes.barh(
+            tasks, counts, left=list(before.values()), color=(INK, shade), edgecolor=INK, label=outcome, height=0.7
+        )
         before = {task: before[task] + count for task, count in zip(tasks, counts, strict=True)}
     axes.invert_yaxis()
     axes.set(title="Which tasks were not solved", xlabel="learners")

@@ -85,7 +85,9 @@ def read_rules(path: Path) -> Rules:
     due = {}
     for name, when in told.get("due", {}).items():
         if not isinstance(when, datetime):
-            raise RulesError(f"{path}: due.{name} is {when!r}, and has to be a date and time: 2026-12-01T23:59:00+01:00")
+            raise RulesError(
+                f"{path}: due.{name} is {when!r}, and has to be a date and time: 2026-12-01T23:59:00+01:00"
+            )
         due[lessons[name]] = when.astimezone()
     for learner, tasks in _table(path, told, "accepted").items():
         if not isinstance(tasks, list):
@@ -95,7 +97,12 @@ def read_rules(path: Path) -> Rules:
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
             raise RulesError(f"{path}: {name} is {number!r}, and has to be a number of 0 or more")
-    return Rules(told.get("weights", {}), due, **{n: told[n] for n in percentages if n in told}, accepted=told.get("accepted", {}))
+    return Rules(
+        told.get("weights", {}),
+        due,
+        **{n: told[n] for n in percentages if n in told},
+        accepted=told.get("accepted", {}),
+    )
 
 
 def _table(path: Path, told: dict[str, Any], name: str) -> dict[str, Any]:

@@ -85,7 +85,10 @@ class Sandbox:
         Raises:
             JudgeError: if no test can be run here, whatever is judged.
         """
-        request = {"notebook": notebook, "files": {name: base64.b64encode(data).decode() for name, data in files.items()}}
+        request = {
+            "notebook": notebook,
+            "files": {name: base64.b64encode(data).decode() for name, data in files.items()},
+        }
         judged: list[Judged] = []
         fruitless = 0
         while waiting := tasks[len(judged) :]:

@@ -27,6 +27,7 @@ import psutil
 
 from learning import services
 from learning.course import warm
+from learning.course.answers import Answers, Unusable
 from learning.course.reading import asked_for, shared_servers
 from learning.course.starters import written_answer
 from learning.course.tasks import ROOT, TASKS, Task
@@ -53,10 +54,10 @@ LOOK_SECONDS = 0.1
 DUMPABLE, CHILD_SUBREAPER = 4, 36
 """Two options of `prctl`."""
 
-WRONG = '''class {name}:
+WRONG = """class {name}:
     def __init__(self, *arguments, **options):
         raise RuntimeError("a known wrong answer")
-'''
+"""
 """An answer that every test has to fail, whatever was judged before."""
 
 Tell = Callable[[dict[str, Any]], None]
@@ -225,9 +226,18 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
         os.dup2(silence, descriptor)
     sys.path.append(str(notebook.parent))
     changed, outcomes = watch.changed, []
-    watch.listen(lambda words, grave: tell({"flag": words, "grave": grave}))
-    warm.run_test(task.test, notebook, str(notebook.parent), lambda event: (outcomes.append(event), tell(event)))
+    allowed = (*map(str, readable()), tempfile.gettempdir(), "/dev/", "/proc/")
+    watch.listen(lambda words, grave: tell({"flag": words, "grave": grave}), allowed)
+
+    def note(event: dict[str, Any]) -> None:
+        outcomes.append(event)
+        tell(event)
+
+    warm.run_test(task.test, notebook, str(notebook.parent), note, watch.remember_also)
     tell({"changed": changed()[:20]})
+    with suppress(Unusable):  # a broken notebook has been told already
+        for words, grave in watch.reaches(Answers.of(notebook).executed):
+            tell({"flag": words, "grave": grave})
     if any(event.get("behaviour", {}).get("outcome") == "passed" for event in outcomes):
         wrong: list[dict[str, Any]] = []
         warm.run_test(task.test, _known_wrong(task, notebook), str(notebook.parent), wrong.append)

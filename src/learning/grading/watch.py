@@ -6,15 +6,39 @@ whether the tests still fail a known wrong answer. `session` sends what is seen 
 answer can unsay it.
 """
 
+import ast
+import os
 import re
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-JUDGES = ("_pytest", "pluggy", "pytest", "learning.course", "learning.agent", "langgraph.checkpoint", "builtins", "json")
-JUDGES += ("os", "posix", "io", "sys", "time", "random", "threading", "signal", "contextlib", "inspect", "linecache", "re")
+JUDGES = (
+    "_pytest",
+    "pluggy",
+    "pytest",
+    "learning.course",
+    "learning.agent",
+    "langgraph.checkpoint",
+    "builtins",
+    "json",
+)
+JUDGES += (
+    "os",
+    "posix",
+    "io",
+    "sys",
+    "time",
+    "random",
+    "threading",
+    "signal",
+    "contextlib",
+    "inspect",
+    "linecache",
+    "re",
+)
 JUDGES += ("ast", "collections", "gc", "tracemalloc", "copy", "pickle", "redis.client", "redis.connection", "psycopg")
 """The packages and modules whose functions decide on a mark."""
 
@@ -45,12 +69,39 @@ ODD = {
 HIDDEN = {"tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__", "__defaults__", "__kwdefaults__"}
 """Attributes through which one function gets hold of another."""
 
+FILES = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.symlink", "os.chmod")
+
+SECRETS = re.compile(r"/proc/[^/]+/(environ|mem|maps|fd|cmdline|root|cwd)")
+"""What lies where an answer may look, and is none of its business."""
+
 LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|$")
 
 CELL = re.compile(r"<.*cell .+>")
 """The file name that the lines of a notebook have."""
 
-PARTS = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, staticmethod, classmethod, property, type)
+PARTS = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    staticmethod,
+    classmethod,
+    property,
+    type,
+)
+
+NO_BUSINESS = re.compile(r"(learning\.(course(?!(\.check)?$)|grading)|_pytest|pytest|pluggy|__main__)(\.|$)")
+"""The modules that judge, by full name. `learning.course` itself, and `check` in it, are what each notebook imports."""
+
+INNARDS = {
+    "__subclasses__",
+    "__globals__",
+    "__builtins__",
+    "__closure__",
+    "f_back",
+    "f_locals",
+    "f_globals",
+    "gi_frame",
+}
 
 _before: dict[str, dict[str, Any]] = {}
 
@@ -58,6 +109,11 @@ _before: dict[str, dict[str, Any]] = {}
 def remember() -> None:
     """Note every function that judges, as it is before any answer has come."""
     _before.update({name: _functions(module) for name, module in _judges().items()})
+
+
+def remember_also(module: types.ModuleType) -> None:
+    """Note the functions of a module that has come later, such as that of the tests."""
+    _before[module.__name__] = _functions(module)
 
 
 def changed() -> list[str]:
@@ -70,15 +126,34 @@ def changed() -> list[str]:
     return found
 
 
-def listen(tell: Callable[[str, bool], None]) -> None:
+def reaches(statements: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
+    """What the lines of an answer reach for, read and not run: the words, and whether the mark cannot be trusted."""
+    for node in (part for statement in statements for part in ast.walk(statement)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value]
+        if found := [name for name in names if NO_BUSINESS.match(name)]:
+            yield f"uses {found[0]}, a part of its judge", True
+        if isinstance(node, ast.Attribute) and node.attr in INNARDS:
+            yield f"uses {node.attr}, which no answer needs", False
+        if isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys":
+            yield "uses sys.modules, which no answer needs", False
+
+
+def listen(tell: Callable[[str, bool], None], allowed: tuple[str, ...]) -> None:
     """Tell, from now on until this process ends, what the lines of a notebook ask of Python that an answer needs not.
 
     Args:
         tell: takes the words, and whether they mean that a mark cannot be trusted.
+        allowed: the folders with whose files it may do what it can.
     """
     # In the closure, where another module's code has no name for it.
     frame_of, is_cell, is_local = sys._getframe, CELL.fullmatch, LOCAL.match
-    grave, odd, hidden = dict(GRAVE), dict(ODD), set(HIDDEN)
+    grave, odd, hidden, files, secret, fsdecode = dict(GRAVE), dict(ODD), set(HIDDEN), FILES, SECRETS.match, os.fsdecode
     here = threading.local()
 
     def asked_by_a_cell() -> bool:
@@ -91,21 +166,42 @@ def listen(tell: Callable[[str, bool], None]) -> None:
         finally:
             here.busy = False
 
+    def asked_for_a_cell() -> bool:
+        """Whether a cell, or what it called, is less than four calls away."""
+        here.busy = True
+        try:
+            frame = frame_of(2)
+            for _ in range(4):
+                if frame is None or "importlib" in frame.f_code.co_filename:
+                    return False
+                if is_cell(frame.f_code.co_filename):
+                    return True
+                frame = frame.f_back
+            return False
+        finally:
+            here.busy = False
+
     def hook(event: str, arguments: tuple) -> None:
         if getattr(here, "busy", False):
             return
         if event in grave or (event in ("object.__getattr__", "object.__setattr__") and arguments[1] in hidden):
-            if asked_by_a_cell():
+            if asked_by_a_cell() or (event.startswith("ctypes") and asked_for_a_cell()):
                 tell(grave.get(event, "reached into the functions of its judge"), True)
         elif event in odd:
             if asked_by_a_cell():
                 tell(odd[event], False)
-        elif event in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
-            host = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
-            host = host[0] if isinstance(host, tuple) else host
-            whole = event == "socket.getaddrinfo" or isinstance(arguments[1], tuple)
-            if whole and not is_local(str(host or "")):
-                tell(f"tried to reach the network ({host})", False)
+        elif event in files:
+            path = arguments[0]
+            path = fsdecode(path) if isinstance(path, str | bytes) else ""
+            if path[:1] == "/" and (secret(path) or not path.startswith(allowed)) and asked_for_a_cell():
+                tell(f"looked for files that are not its own ({path[:200]})", False)
+        elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+            if not is_local(str(arguments[0] or "")):
+                tell(f"tried to reach the network ({arguments[0]})", False)
+        elif event in ("socket.connect", "socket.sendto"):
+            address = arguments[1]  # the name of a file, of a unix socket
+            if isinstance(address, tuple) and not is_local(str(address[0])):
+                tell(f"tried to reach the network ({address[0]})", False)
 
     sys.addaudithook(hook)
 
