@@ -1,10 +1,12 @@
 """What a submission can reach: the strongest isolation that this machine gives, and the command that runs in it."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from learning.course.tasks import GRADED_TESTS, ROOT
 
 from . import landlock
-from .limits import DISK_BYTES, SHARED_BYTES
+from .limits import DISK_BYTES, FILE_BYTES, MEMORY_BYTES, SHARED_BYTES
 
 SWITCH = "LEARNING_ISOLATION"
 """The environment variable that asks for a weaker isolation than this machine has."""
@@ -82,12 +84,34 @@ def _works(program: Path) -> bool:
 
 
 def enclosed(program: list[str], folder: Path | None = None) -> list[str]:
-    """The command that runs a program in the sandbox, if that is one to run things in.
+    """The command that runs a program in bubblewrap, where that is the isolation; else the program's own.
 
     Args:
         folder: what it may write to, under the same path in the sandbox; nothing but its own /tmp unless said.
     """
     return _bubblewrapped(bubblewrap(), program, folder) if isolation() is Isolation.BUBBLEWRAP else program
+
+
+def limited(program: list[str], folder: Path) -> list[str]:
+    """The command that runs a program which knows nothing of limits in the sandbox, whichever it is, and within them."""
+    return enclosed([sys.executable, "-P", "-m", "learning.grading.isolation", str(folder), *program], folder)
+
+
+def limit_this_process(cpu_seconds: int | None = None) -> None:
+    """Limit what this process, and each that it starts, may take."""
+    limits = {resource.RLIMIT_DATA: MEMORY_BYTES, resource.RLIMIT_FSIZE: FILE_BYTES, resource.RLIMIT_CORE: 0}
+    for what, most in (limits | ({resource.RLIMIT_CPU: cpu_seconds} if cpu_seconds else {})).items():
+        resource.setrlimit(what, (most, most))
+
+
+def isolate_this_process(folder: Path) -> None:
+    """Do what is left to do in the sandbox: all of it, in Landlock; forbid some system calls, in bubblewrap."""
+    chosen = os.environ[SWITCH]
+    if chosen == Isolation.LANDLOCK:
+        landlock.restrict(readable(), ROOT, folder)
+    if chosen != Isolation.NONE:
+        with suppress(ImportError, OSError, RuntimeError):  # there is no libseccomp, and bubblewrap holds without it
+            landlock.forbid_system_calls(network=chosen == Isolation.BUBBLEWRAP)
 
 
 def environment(temporary: Path) -> dict[str, str]:
@@ -124,5 +148,11 @@ def _bubblewrapped(bwrap: Path, program: list[str], folder: Path | None) -> list
     options += ["--proc", "/proc", "--dev", "/dev", "--size", SHARED_BYTES, "--tmpfs", "/dev/shm"]
     if folder:
         options += ["--bind", folder, folder]
-    options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", folder or "/tmp", "--"]
     return [str(word) for word in (bwrap, *options, *program)]
+
+
+if __name__ == "__main__":
+    limit_this_process()
+    isolate_this_process(Path(sys.argv[1]))
+    os.execv(sys.argv[2], sys.argv[2:])

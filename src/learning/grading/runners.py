@@ -75,7 +75,7 @@ def on_dask(address: str) -> Runner:
             for job in work:
                 name = job.submission.path.name
                 futures[client.submit(judge_on_worker, name, job.files, job.tasks, pure=False)] = job
-            yield from _as_they_come(futures, as_they_complete(list(futures)), tell)
+            yield from _as_they_come(futures, as_they_complete(list(futures), loop=client.loop), tell)
 
     return run
 

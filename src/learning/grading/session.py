@@ -9,7 +9,6 @@ import base64
 import ctypes
 import json
 import os
-import resource
 import secrets
 import select
 import shutil
@@ -30,18 +29,17 @@ from learning.course import warm
 from learning.course.answers import Answers, Unusable
 from learning.course.reading import asked_for, shared_servers
 from learning.course.starters import written_answer
-from learning.course.tasks import ROOT, TASKS, Task
+from learning.course.tasks import TASKS, Task
 from learning.services import guard
 from learning.services.server import Server
 from learning.services.workspace import PREFIX
 
-from . import landlock, watch
-from .isolation import SWITCH, Isolation, readable
+from . import watch
+from .isolation import isolate_this_process, limit_this_process, readable
 from .limits import (
     CANARY_SECONDS,
     CPU_SECONDS,
     DISK_BYTES,
-    FILE_BYTES,
     MEMORY_BYTES,
     PROCESSES,
     TASK_SECONDS,
@@ -99,13 +97,8 @@ class _Session:
         self._place = place
         self._servers: dict[str, Server] = {}
         self._kept: set[int] = set()
-        isolation = os.environ[SWITCH]
         ctypes.CDLL(None).prctl(CHILD_SUBREAPER, 1, 0, 0, 0)
-        if isolation == Isolation.LANDLOCK:
-            landlock.restrict(readable(), ROOT, place)
-        if isolation != Isolation.NONE:
-            with suppress(ImportError, OSError, RuntimeError):
-                landlock.forbid_system_calls(network=isolation == Isolation.BUBBLEWRAP)
+        isolate_this_process(place)
 
     def judge(self, request: dict[str, Any]) -> None:
         """Judge the tasks, in their order, and tell of each."""
@@ -214,13 +207,7 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
     """Judge one task in this process, which may not survive it, then show the test a known wrong answer."""
     os.setsid()
     ctypes.CDLL(None).prctl(DUMPABLE, 1, 0, 0, 0)  # as any process is: its memory can be measured
-    for what, most in (
-        (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_DATA, MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
+    limit_this_process(CPU_SECONDS)
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
