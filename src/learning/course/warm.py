@@ -119,11 +119,13 @@ def run_test(
     folder: str,
     tell: Callable[[dict[str, Any]], None],
     collected: Callable[[ModuleType], None] = lambda module: None,
+    *more: str,
 ) -> None:
     """Judge the answers of a notebook by one graded test, and tell what is found out, as it is.
 
     Args:
         collected: called with the module of the tests, when it is there.
+        more: options of pytest.
     """
     only_ours()
     sys.stdout = sys.stderr = said = io.StringIO()
@@ -132,7 +134,7 @@ def run_test(
     arrive(test, notebook)
     os.chdir(ROOT)
     pytest.main(
-        [f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS], plugins=[_Reporter(tell, folder, collected)]
+        [f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS, *more], plugins=[_Reporter(tell, folder, collected)]
     )
     tell({"nothing_judged": said.getvalue()[-2000:]})
 

@@ -14,7 +14,7 @@ from learning.course.tasks import LESSONS, TASKS
 from .gradebook import as_csv, as_gradescope, as_junit
 from .isolation import Isolation, isolation
 from .marks import Marks, graded_tasks, marked, remarks_on
-from .results import FOLDER, Results, release, write_whole
+from .results import FOLDER, Results, digest, release, write_whole
 from .rules import Rules
 from .runners import Job, Runner, on_this_machine
 from .sandbox import Flag, Judged
@@ -117,7 +117,7 @@ def _judge(
     results = Results(out)
     graded = [Graded(each.learner, rules, {}, list(each.remarks), {}, each.notebooks) for each in class_]
     found: dict[tuple[str, int], dict[str, Judged]] = {}
-    work = []
+    work: dict[tuple[int, str, tuple[str, ...]], list[Job]] = {}  # what several have handed in is judged once
     for learner in graded:
         for lesson, submission in learner.submissions.items():
             try:
@@ -128,21 +128,22 @@ def _judge(
             tasks = graded_tasks(lesson)
             known = found[learner.learner, lesson] = results.load(learner.learner, lesson, files, tasks, again)
             if waiting := [task.name for task in tasks if task.name not in known]:
-                work.append(Job(submission, files, waiting))
-    done, of = len(found) - len(work), len(found)
+                work.setdefault((lesson, digest(files), tuple(waiting)), []).append(Job(submission, files, waiting))
+    done, of = len(found) - sum(map(len, work.values())), len(found)
 
     def tell(job: Job, task: str) -> None:
         watch(job.submission.learner, job.submission.lesson, task, done, of)
 
     watch("", 0, "", done, of)
-    for job, judged in runner(work, tell) if work else ():
-        known = found[job.submission.learner, job.submission.lesson]
+    for first, judged in runner([jobs[0] for jobs in work.values()], tell) if work else ():
         if isolation() is Isolation.NONE:
             judged = [Judged(each.verdict, [*each.flags, Flag(NOT_ISOLATED)], each.seconds) for each in judged]
-        known |= {each.verdict.task: each for each in judged}
-        with _written_to(out):
-            results.save(job.submission.learner, job.submission.lesson, job.files, list(known.values()))
-        done += 1
+        for job in work[first.submission.lesson, digest(first.files), tuple(first.tasks)]:
+            known = found[job.submission.learner, job.submission.lesson]
+            known |= {each.verdict.task: each for each in judged}
+            with _written_to(out):
+                results.save(job.submission.learner, job.submission.lesson, job.files, list(known.values()))
+            done += 1
     for learner in graded:
         for lesson, submission in learner.submissions.items():
             known = found[learner.learner, lesson]

@@ -3,19 +3,20 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from learning.course.card import Card
 from learning.course.reading import behaviours
-from learning.course.starters import checked_task
+from learning.course.starters import checked_task, code_of
 from learning.course.tasks import TASKS, Task
 from learning.course.verdict import Verdict
 
 from .rules import Rules
 from .sandbox import Judged
 
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
+
+LONGEST = 400
+"""The most characters of a remark."""
 
 
 @dataclass
@@ -50,9 +51,8 @@ def graded_tasks(lesson: int) -> list[Task]:
 
 def remarks_on(judged: list[Judged]) -> list[str]:
     """What a person should know of the verdicts on a notebook, each remark once."""
-    remarks = [
-        f"{each.verdict.task}: {' '.join(trouble.split())}" for each in judged for trouble in _troubles(each.verdict)
-    ]
+    troubles = [(each.verdict.task, " ".join(said.split())) for each in judged for said in _troubles(each.verdict)]
+    remarks = [f"{task}: {said if len(said) <= LONGEST else said[:LONGEST] + ' …'}" for task, said in troubles]
     unreadable = {remark.partition(": ")[2] for remark in remarks if "cannot be read as a notebook" in remark}
     remarks = sorted(unreadable) or remarks
     for each in judged:
@@ -76,10 +76,8 @@ def _troubles(verdict: Verdict) -> Iterator[str]:
 
 def marked(content: bytes, marks: Marks) -> bytes:
     """A notebook with its marks in it; as it came, and a remark in the marks, where it is too broken to hold them."""
-    import nbformat  # takes a second, and a batch in which nothing has changed needs it not
-
     try:
-        notebook = nbformat.from_dict(json.loads(content.decode("utf-8-sig")))
+        notebook = json.loads(content.decode("utf-8-sig"))
         write_into(notebook, marks)
         return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
     except Exception as error:  # a notebook can be broken in any way
@@ -87,18 +85,16 @@ def marked(content: bytes, marks: Marks) -> bytes:
         return content
 
 
-def write_into(notebook: "NotebookNode", marks: Marks) -> None:
+def write_into(notebook: dict[str, Any], marks: Marks) -> None:
     """Put each card below its check cell, and the marks into the notebook's metadata, under `learning.marks`."""
-    from nbformat.v4 import new_output
-
     solved = {each.verdict.task for each in marks.judged if each.verdict.outcome == "passed"}
     cards = {each.verdict.task: Card(each.verdict, solved)._repr_mimebundle_() for each in marks.judged}
-    for cell in notebook.cells:
-        task = checked_task("".join(cell.source)) if cell.cell_type == "code" else ""
-        if task in cards:
-            cell.outputs = [new_output("display_data", data=cards[task])]
-    ours = notebook.metadata.get("learning")
-    notebook.metadata["learning"] = (ours if isinstance(ours, dict) else {}) | {
+    for cell in notebook["cells"]:
+        if task := checked_task(code_of(cell)):
+            shown = {"output_type": "display_data", "data": cards.get(task, {}), "metadata": {}}
+            cell["outputs"] = [shown] if task in cards else cell["outputs"]
+    ours = notebook["metadata"].get("learning")
+    notebook["metadata"]["learning"] = (ours if isinstance(ours, dict) else {}) | {
         "marks": {
             "points": marks.total,
             "out_of": marks.out_of,

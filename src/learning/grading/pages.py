@@ -53,7 +53,8 @@ def feedback_page(learner: "Graded", lessons: Collection[int]) -> str:
     for lesson in lessons:
         rows = [_row(learner, task.name, solved) for task in graded_tasks(lesson)]
         marks = learner.lessons.get(lesson)
-        remarks = [remark for remark in marks.remarks if not remark.startswith("FLAG")] if marks else []
+        told = tuple(f"{start}{row['task']}" for row in rows for start in ("", "FLAG "))  # the cards tell that
+        remarks = [remark for remark in marks.remarks if not remark.startswith(told)] if marks else []
         shown.append(
             {"title": LESSONS[lesson][1], "rows": rows, "remarks": remarks, "handed_in": lesson in learner.lessons}
         )
@@ -128,7 +129,8 @@ def _misses(graded: "list[Graded]") -> list[dict[str, Any]]:
         for task, judged in each.judged.items():
             for behaviour in judged.verdict.behaviours:
                 if behaviour.outcome == "failed":
-                    said[task, behaviour.name][behaviour.idea or behaviour.came] += 1
+                    raised = not behaviour.idea or behaviour.idea.startswith("Your code raised")
+                    said[task, behaviour.name][behaviour.came if raised else behaviour.idea] += 1
     return [
         {"task": task, "name": name, "count": words.total(), "says": words.most_common(1)[0][0][:300]}
         for (task, name), words in sorted(said.items(), key=lambda item: -item[1].total())

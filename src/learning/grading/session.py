@@ -227,7 +227,7 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
             tell({"flag": words, "grave": grave})
     if any(event.get("behaviour", {}).get("outcome") == "passed" for event in outcomes):
         wrong: list[dict[str, Any]] = []
-        warm.run_test(task.test, _known_wrong(task, notebook), str(notebook.parent), wrong.append)
+        warm.run_test(task.test, _known_wrong(task, notebook), str(notebook.parent), wrong.append, lambda _: None, "-x")
         tell({"canary": [event["outcome"] for event in wrong if "outcome" in event]})
     tell({"done": True})
     os._exit(0)  # at once, past the threads that an answer may have left
