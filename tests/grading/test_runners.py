@@ -56,7 +56,7 @@ def test_on_a_cluster_of_two_workers(submissions: Path, one_at_a_time, tmp_path:
 
 
 def test_a_cluster_that_is_not_there_is_told(submissions: Path, tmp_path: Path):
-    with pytest.raises(GradingError, match="No Dask scheduler answers at tcp://127.0.0.1:1"):
+    with pytest.raises(GradingError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         batch.grade(submissions, tmp_path / "grades", lessons=[1], runner=on_dask("tcp://127.0.0.1:1"))
 
 

@@ -25,7 +25,7 @@ def asked_for(task: Task) -> list[str]:
 
 @cache
 def shared_servers(task: Task) -> list[str]:
-    """The servers that the task's test shares with others, by what starts them: `server(services.redis)` asks for one."""
+    """The servers that the test shares with others, by what starts them: `server(services.redis)` asks for one."""
     calls = [each for each in _inside(task) if isinstance(each, ast.Call) and getattr(each.func, "id", "") == "server"]
     kinds = [call.args[0] for call in calls if call.args]
     return list(dict.fromkeys(kind.attr for kind in kinds if isinstance(kind, ast.Attribute)))

@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib  # noqa: F401
@@ -109,34 +108,26 @@ def _run_test(connection: socket.socket, test: str, notebook: str, folder: str, 
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
     sys.path.append(folder)
-    run_test(test, Path(notebook), folder, lambda event: _send(connection, event))
+    said = run_test(test, Path(notebook), folder, Reporter(lambda event: _send(connection, event)))
+    _send(connection, {"nothing_judged": said[-2000:]})
     os._exit(0)  # at once, past the threads that a learner's code may have left
 
 
-def run_test(
-    test: str,
-    notebook: Path,
-    folder: str,
-    tell: Callable[[dict[str, Any]], None],
-    collected: Callable[[ModuleType], None] = lambda module: None,
-    *more: str,
-) -> None:
-    """Judge the answers of a notebook by one graded test, and tell what is found out, as it is.
-
-    Args:
-        collected: called with the module of the tests, when it is there.
-        more: options of pytest.
+def run_test(test: str, notebook: Path, folder: str, *reporters: "Reporter") -> str:
+    """Judge the answers of a notebook by one graded test, while the reporters tell what is found out. Returns what
+    pytest printed before it ran the test.
     """
     only_ours()
     sys.stdout = sys.stderr = said = io.StringIO()
     os.chdir(folder)
-    tell({"arriving": True})
+    for reporter in reporters:
+        reporter.tell({"arriving": True})
     arrive(test, notebook)
+    for reporter in reporters:
+        reporter.arrived()
     os.chdir(ROOT)
-    pytest.main(
-        [f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS, *more], plugins=[_Reporter(tell, folder, collected)]
-    )
-    tell({"nothing_judged": said.getvalue()[-2000:]})
+    pytest.main([f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS], plugins=[Folder(folder), *reporters])
+    return said.getvalue()
 
 
 def arrive(test: str, notebook: Path) -> None:
@@ -147,32 +138,41 @@ def arrive(test: str, notebook: Path) -> None:
             Answers.of(notebook).load(name)
 
 
-class _Reporter:
-    """A pytest plugin that sends each outcome on when it is known."""
+class Folder:
+    """A pytest plugin that has a test run in a folder, and unheard."""
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None], folder: str, collected: Callable[[ModuleType], None]):
-        self._tell = tell
+    def __init__(self, folder: str):
         self._folder = folder
-        self._collected = collected
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            self._collected(item.module)
 
     def pytest_runtest_logstart(self) -> None:
+        """See pytest."""
         os.chdir(self._folder)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
-        self._tell({"started": True})
+
+
+class Reporter:
+    """A pytest plugin that tells each outcome when it is known."""
+
+    def __init__(self, tell: Callable[[dict[str, Any]], None]):
+        self.tell = tell
+
+    def arrived(self) -> None:
+        """Called when the answers are there, and the tests are not yet."""
+
+    def pytest_runtest_logstart(self) -> None:
+        """See pytest."""
+        self.tell({"started": True})
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        """See pytest."""
         told = getattr(report, "told", {})
         if hasattr(report, "context"):
             if not report.skipped:
-                self._tell({"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
+                self.tell({"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
         elif report.when == "call" or not report.passed:
             reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else report.longreprtext
             remark = dict(report.user_properties).get(REMARK, "")
-            self._tell({"outcome": report.outcome, "reason": told.get("came", reason), "remark": remark})
+            self.tell({"outcome": report.outcome, "reason": told.get("came", reason), "remark": remark})
 
 
 def _send(connection: socket.socket, event: dict[str, Any]) -> None:

@@ -27,8 +27,8 @@ NOT_ISOLATED = "was judged without isolation"
 PROCESSORS = os.cpu_count() or 1
 
 Watch = Callable[[str, int, str, int, int], None]
-"""Called with a learner, a lesson, the task that is being judged (empty when the lesson is done), and how many notebooks
-are done, of how many."""
+"""Called with a learner, a lesson, the task that is being judged (empty when the lesson is done), and how many
+notebooks are done, of how many."""
 
 
 @dataclass(frozen=True)

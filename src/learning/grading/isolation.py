@@ -93,7 +93,7 @@ def enclosed(program: list[str], folder: Path | None = None) -> list[str]:
 
 
 def limited(program: list[str], folder: Path) -> list[str]:
-    """The command that runs a program which knows nothing of limits in the sandbox, whichever it is, and within them."""
+    """The command that runs a program in the sandbox, whichever it is, and within the limits that it knows nothing of."""
     return enclosed([sys.executable, "-P", "-m", "learning.grading.isolation", str(folder), *program], folder)
 
 
@@ -125,6 +125,8 @@ def environment(temporary: Path) -> dict[str, str]:
         "LEARNING_SERVICES": "embedded",
         "PYTHONDONTWRITEBYTECODE": "1",
         "MPLBACKEND": "agg",
+        "MALLOC_TRIM_THRESHOLD_": str(2**28),  # memory that is let go of is soon wanted again
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),
         SWITCH: isolation(),
     }
 

@@ -50,7 +50,7 @@ class _Port(ctypes.Structure):
 
 
 def available() -> bool:
-    """Whether this kernel has Landlock, and libseccomp is here. With version 4, of Linux 6.7, ports are shut off too."""
+    """Whether this kernel has Landlock, and libseccomp is here. From Linux 6.7 on, ports are shut off too."""
     if not sys.platform.startswith("linux") or _version() < 1:
         return False
     try:
@@ -96,7 +96,7 @@ def forbid_system_calls(network: bool) -> None:
     """Have this process, and all that it starts, get an error for what no answer needs.
 
     Args:
-        network: whether the network is shut off by other means. Else there is no UDP, so nobody can be asked for a name.
+        network: whether the network is shut off by other means. Else there is no UDP, so no name can be looked up.
     """
     import pyseccomp as seccomp
 

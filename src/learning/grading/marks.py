@@ -14,7 +14,6 @@ from learning.course.verdict import Verdict
 from .rules import Rules
 from .sandbox import Judged
 
-
 LONGEST = 400
 """The most characters of a remark."""
 

@@ -1,4 +1,4 @@
-"""The pages for people: feedback for each learner, and a report on the class. Each is one file that needs no network."""
+"""The pages for people: feedback for each learner, and a report on the class. Each is a file that needs no network."""
 
 import io
 import statistics

@@ -1,4 +1,4 @@
-"""Where submissions are judged: in sandboxes of this machine, or of the workers of a Dask cluster, with the same result."""
+"""Where submissions are judged: in sandboxes of this machine, or of a Dask cluster's workers, with the same result."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence

@@ -1,8 +1,8 @@
 """What runs inside the sandbox: a warm process that forks for each submission, and again for each of its tasks.
 
 `python -m learning.grading.session FD` is started by `sandbox` and takes a connection for each submission through the
-socket FD: a line of JSON with the notebook and its tasks comes in, lines of JSON go back. No two submissions are here at
-the same time, and nothing is left of one when the next comes: neither process nor file nor server.
+socket FD: a line of JSON with the notebook and its tasks comes in, lines of JSON go back. No two submissions are here
+at the same time, and nothing is left of one when the next comes: neither process nor file nor server.
 """
 
 import base64
@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from learning import services
 from learning.course import warm
 from learning.course.answers import Answers, Unusable
+from learning.course.plugin import Source
 from learning.course.reading import asked_for, shared_servers
 from learning.course.starters import written_answer
 from learning.course.tasks import TASKS, Task
@@ -212,25 +214,63 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
     sys.path.append(str(notebook.parent))
-    changed, outcomes = watch.changed, []
     allowed = (*map(str, readable()), tempfile.gettempdir(), "/dev/", "/proc/")
     watch.listen(lambda words, grave: tell({"flag": words, "grave": grave}), allowed)
-
-    def note(event: dict[str, Any]) -> None:
-        outcomes.append(event)
-        tell(event)
-
-    warm.run_test(task.test, notebook, str(notebook.parent), note, watch.remember_also)
-    tell({"changed": changed()[:20]})
+    said = warm.run_test(task.test, notebook, str(notebook.parent), _Canary(tell, _known_wrong(task, notebook)))
     with suppress(Unusable):  # a broken notebook has been told already
         for words, grave in watch.reaches(Answers.of(notebook).executed):
             tell({"flag": words, "grave": grave})
-    if any(event.get("behaviour", {}).get("outcome") == "passed" for event in outcomes):
-        wrong: list[dict[str, Any]] = []
-        warm.run_test(task.test, _known_wrong(task, notebook), str(notebook.parent), wrong.append, lambda _: None, "-x")
-        tell({"canary": [event["outcome"] for event in wrong if "outcome" in event]})
-    tell({"done": True})
+    tell({"nothing_judged": said[-2000:], "done": True})
     os._exit(0)  # at once, past the threads that an answer may have left
+
+
+class _Canary(warm.Reporter):
+    """Has a test run twice: on an answer, and then, unless that has earned nothing, on a wrong one."""
+
+    def __init__(self, tell: Tell, wrong: Path):
+        super().__init__(tell)
+        self._wrong = wrong
+        self._earned = False
+        self._answered = False
+        self._outcomes: list[str] = []
+
+    def arrived(self) -> None:
+        """See `Reporter`."""
+        self._tell_of_changes()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """See pytest, which itself has changed some functions by now."""
+        watch.remember()
+        for item in list(items):
+            watch.remember_also(item.module)
+            items.append(type(item).from_parent(item.parent, name=item.name))
+
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """See pytest: True means that there is nothing to run."""
+        if not self._answered:
+            return None
+        self._tell_of_changes()
+        Source.judged_by(item.config).path = self._wrong
+        item.config.option.maxfail = 1  # one miss is enough
+        return None if self._earned else True
+
+    def _tell_of_changes(self) -> None:
+        if found := watch.changed():
+            self.tell({"flag": f"changed {', '.join(found[:3])}, which its judge uses", "grave": True})
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """See pytest."""
+        if not self._answered:
+            super().pytest_runtest_logreport(report)
+            self._earned |= hasattr(report, "context") and report.passed
+        elif report.when == "call" or not report.passed:
+            self._outcomes.append(report.outcome)
+
+    def pytest_runtest_logfinish(self) -> None:
+        """See pytest."""
+        if self._answered:
+            self.tell({"canary": self._outcomes})
+        self._answered = True
 
 
 def _known_wrong(task: Task, notebook: Path) -> Path:
