@@ -162,6 +162,29 @@ def savers(
     typer.echo(f"\nAll numbers: {out / 'bench-savers.json'}. The plot: {out / 'bench-savers.png'}.")
 
 
+@bench.command()
+def grading(
+    submissions: Annotated[int, typer.Option(min=1, help="How many to grade.")] = 10,
+    jobs: Annotated[int, typer.Option(min=1, help="How many at a time, in ours.")] = os.cpu_count() or 1,
+) -> None:
+    """Grade the same submissions of lesson 1 with `learning grade` and with nbgrader, and compare the seconds."""
+    from rich.console import Console
+
+    from .bench.grading import BenchError, measure
+
+    console = Console(stderr=True)
+    try:
+        with console.status("grading"):
+            seconds = measure(submissions, jobs)
+    except BenchError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    for name, took in seconds.items():
+        typer.echo(f"{name:<30}{took:7.1f} s for {submissions} submissions of lesson 1")
+    ours, theirs, again = seconds.values()
+    typer.echo(f"{theirs / ours:.1f} times faster than nbgrader; graded again, with nothing changed: {again:.1f} s")
+
+
 services = typer.Typer(no_args_is_help=True, help="Real servers that stay until you take them down.")
 app.add_typer(services, name="services")
 

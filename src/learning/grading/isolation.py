@@ -93,7 +93,7 @@ def enclosed(program: list[str], folder: Path | None = None) -> list[str]:
 
 
 def limited(program: list[str], folder: Path) -> list[str]:
-    """The command that runs a program in the sandbox, whichever it is, and within the limits that it knows nothing of."""
+    """The command that runs a program in the sandbox, whichever it is, and within limits."""
     return enclosed([sys.executable, "-P", "-m", "learning.grading.isolation", str(folder), *program], folder)
 
 

@@ -1,6 +1,7 @@
 """The pages for people: feedback for each learner, and a report on the class. Each is a file that needs no network."""
 
 import io
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
@@ -153,7 +154,8 @@ def _plot(draw: Any, *data: Any) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         picture = file.getvalue()
-    return picture[picture.index("<svg") :].replace(INK, "currentColor")
+    picture = re.sub(r"<metadata>.*?</metadata>", "", picture[picture.index("<svg") :], flags=re.DOTALL)
+    return picture.replace(INK, "currentColor")
 
 
 def _draw_scores(axes: Any, totals: list[float], out_of: float) -> None:
