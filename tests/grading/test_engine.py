@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from learning.course.tasks import ROOT
+from learning.grading.isolation import SWITCH, Isolation
 
 LESSON = "01_memory.ipynb"
 
@@ -47,6 +48,23 @@ def test_trouble_in_a_cell_is_a_remark_and_costs_nothing(tmp_path: Path, experim
 
     assert set(remarks) <= set(marks["remarks"])
     assert (marks["points"], marks["out_of"]) == (40.0, 40)
+
+
+@pytest.mark.parametrize("chosen", [Isolation.BUBBLEWRAP, Isolation.LANDLOCK])
+def test_a_notebook_runs_in_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Isolation):
+    monkeypatch.setenv(SWITCH, chosen)
+    monkeypatch.setenv("COURSE_PASSWORD", "the-instructors-secret")
+    (tmp_path / "gradebook.csv").write_text("everybody's marks")
+    reads = f"open({str(tmp_path / 'gradebook.csv')!r}).read()"
+    writes = f"open({str(tmp_path / 'was here')!r}, 'w')"
+    connects = "import socket; socket.create_connection(('127.0.0.1', 22), 2)"
+    graded = papermill(tmp_path, reads, writes, connects, "import os; print(dict(os.environ))", "bytearray(4 << 30)")
+
+    raised = [remark for remark in graded.metadata["learning"]["marks"]["remarks"] if " raised " in remark]
+    assert len(raised) == 4, raised
+    assert "MemoryError" in raised[3]
+    assert not (tmp_path / "was here").exists()
+    assert "everybody's" not in json.dumps(graded) and "instructors-secret" not in json.dumps(graded)
 
 
 def test_the_notebook_is_run_and_the_cards_are_the_graders(tmp_path: Path):

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from learning.course.tasks import ROOT
-from learning.grading import batch
+from learning.course.tasks import ROOT, TASKS
+from learning.grading import batch, gradebook, pages
 from learning.grading.isolation import SWITCH, Isolation, isolation
 from learning.grading.runners import on_this_machine
 
 from .hostile import HOSTILE, SECRET, Hostile
 from .test_grading import LESSON, answer_to, rows, worked
 
-TASKS = ["custom_memory_lru", "memory_monitoring", "memory_compression", "memory_analytics"]
+JUDGED = ["custom_memory_lru", "memory_monitoring"]
+"""An honest task, and the one that is attacked: two are enough to see whom it harms."""
 
 ISOLATIONS = [each for each in (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)]
 
@@ -54,11 +55,13 @@ def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         isolation.cache_clear()
         if isolation() is not request.param:
             pytest.skip(f"there is no {request.param} here")
+        for module in (batch, gradebook, pages):
+            patch.setattr(module, "graded_tasks", lambda lesson: [TASKS[name] for name in JUDGED])
         agent = (ROOT / "src" / "learning" / "agent.py").read_bytes()
-        gradebook = batch.grade(folder / "class", folder / "grades", lessons=[1], runner=on_this_machine(2))
+        graded = batch.grade(folder / "class", folder / "grades", lessons=[1], runner=on_this_machine(2))
         assert (ROOT / "src" / "learning" / "agent.py").read_bytes() == agent
     isolation.cache_clear()
-    return request.param, rows(gradebook), folder
+    return request.param, rows(graded), folder
 
 
 def row_of(graded, hostile: Hostile) -> dict[str, str]:
@@ -70,7 +73,7 @@ def test_wrong_work_gets_no_marks_and_is_called_by_its_name(graded, hostile: Hos
     row = row_of(graded, hostile)
 
     assert float(row["memory_monitoring"]) < 10, row["remarks"]
-    assert [row[task] for task in TASKS if task != "memory_monitoring"] == ["10.0"] * 3, row["remarks"]
+    assert row["custom_memory_lru"] == "10.0", row["remarks"]
     if not (hostile.tries in ONLY_IN_BUBBLEWRAP and graded[0] is not Isolation.BUBBLEWRAP):
         assert hostile.says in row["remarks"]
 
@@ -79,7 +82,7 @@ def test_neighbours_lose_nothing(graded):
     honest = {name: row for name, row in graded[1].items() if name.endswith("zz honest")}
 
     assert len(honest) == -(-len(HOSTILE) // 8)
-    assert {name: (row["total"], row["remarks"]) for name, row in honest.items()} == dict.fromkeys(honest, ("40.0", ""))
+    assert {name: (row["total"], row["remarks"]) for name, row in honest.items()} == dict.fromkeys(honest, ("20.0", ""))
 
 
 def test_nothing_is_written_or_known_outside(graded):
@@ -110,11 +113,11 @@ def test_without_isolation_each_mark_says_so(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "class" / "ana").mkdir(parents=True)
     (tmp_path / "class" / "ana" / LESSON).write_text(json.dumps(worked()), encoding="utf-8")
     try:
-        gradebook = batch.grade(tmp_path / "class", tmp_path / "grades", lessons=[1])
+        graded = rows(batch.grade(tmp_path / "class", tmp_path / "grades", lessons=[1]))
     finally:
         isolation.cache_clear()
 
-    assert "was judged without isolation" in rows(gradebook)["ana"]["remarks"]
+    assert "was judged without isolation" in graded["ana"]["remarks"]
     assert "can read and change whatever you can" in (tmp_path / "grades" / "report.html").read_text()
-    assert rows(gradebook)["ana"]["total"] == "40.0"
+    assert graded["ana"]["total"] == "40.0"
     assert os.environ[SWITCH] == "none"
