@@ -67,6 +67,7 @@ class LearningEngine(Engine):
                 marks = Marks(judged, remarks_on(judged))
         marks.remarks += remarks
         write_into(nb_man.nb, marks)
+        nb_man.nb.cells = nbformat.from_dict(nb_man.nb.cells)  # the cards are plain dicts
 
 
 def _run(
