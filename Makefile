@@ -19,10 +19,10 @@ lab: .venv/.ready
 	@.venv/bin/learning lab $(ARGS)
 
 test: .venv/.ready
-	.venv/bin/pytest
+	.venv/bin/pytest -n 3
 	.venv/bin/pytest test_learning_03.py --work solutions
-	.venv/bin/pytest --nbval-lax --nbval-cell-timeout=120 --ignore-glob='*.kept-*' notebooks
-	LEARNING_STRICT=1 .venv/bin/pytest --nbval-lax --nbval-cell-timeout=120 solutions
+	.venv/bin/pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=120 --ignore-glob='*.kept-*' notebooks
+	LEARNING_STRICT=1 .venv/bin/pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=120 solutions
 
 ifneq ($(ready),$(CURDIR))
 .PHONY: .venv/.ready

@@ -1,6 +1,7 @@
 """The command `learning`. Each command imports what it needs itself, so that `learning --help` answers at once."""
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -114,6 +115,115 @@ def doctor() -> None:
             if finding.remedy:
                 console.print(f"{'':<17}→ {finding.remedy}", markup=False, highlight=False)
     if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    url: Annotated[str, typer.Argument(help="Of the PostgreSQL server, for a user who may replicate.")],
+    folder: Annotated[Path, typer.Argument(help="Where backups are: each gets a folder of its own in it.")],
+    keep: Annotated[int, typer.Option(min=1, help="How many backups to keep.")] = 7,
+) -> None:
+    """Back up a PostgreSQL server, and verify the backup. Older ones go only when the new one is sound."""
+    from .operations import BackupError, back_up
+
+    try:
+        typer.echo(f"Verified: {back_up(url, folder, keep=keep)}")
+    except BackupError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def report(
+    url: Annotated[str, typer.Argument(help="Of the storage, as `open_saver` takes it.")],
+    out: Annotated[Path, typer.Option(help="Where the CSV files and the plot go.")],
+    days: Annotated[int, typer.Option(min=1, help="How many days of UTC, up to today.")] = 30,
+    tenant: Annotated[list[str] | None, typer.Option(help="One tenant; may be given again.")] = None,
+) -> None:
+    """Write what agents did as CSV files and a plot: sessions a day, step times, interrupts."""
+    from contextlib import ExitStack
+    from datetime import UTC, datetime, timedelta
+
+    from .operations import activity
+    from .savers import SaverError, open_saver
+
+    today = datetime.now(UTC).date()
+    try:
+        with ExitStack() as opened:
+            savers = {name: opened.enter_context(open_saver(url, tenant=name)) for name in tenant or [""]}
+            files = activity(savers, today - timedelta(days=days - 1), today).save(out)
+    except (SaverError, OSError) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    for path in files:
+        typer.echo(path)
+
+
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load objects of any class that the store names: only where you trust it.")
+]
+URL = (
+    "redis://…, redis+cluster://…, postgresql://…, file:///folder, s3://…; for the tables of the official savers "
+    "postgresql+official://… or sqlite+official:///file."
+)
+
+
+@app.command()
+def migrate(
+    url: Annotated[str, typer.Argument(metavar="URL", help=URL)],
+    steps: Annotated[str, typer.Option(help="Where the Migrations are, such as shop.steps:migrations.")],
+    to: Annotated[int, typer.Option(help="The version of the state to take all checkpoints to.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; tell what would change.")] = False,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds to leave to others after each 50 checkpoints.")] = 0,
+    trust: Trust = False,
+) -> None:
+    """Take all checkpoints of a store to a version of the state, in place. Run it again to finish what was stopped."""
+    from .migration import command
+
+    _done(lambda: command.run_migrate(url, steps, to, dry_run, pause, trust))
+
+
+@app.command()
+def validate(
+    url: Annotated[str, typer.Argument(metavar="URL", help="A store of ours, as for `learning migrate`.")],
+    schema: Annotated[str | None, typer.Option(help="The class of the state, such as shop.graph:State.")] = None,
+    repair: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Mend what can be mended, and move the rest to this file.")
+    ] = None,
+    trust: Trust = False,
+) -> None:
+    """Tell what is wrong in a store: what is damaged, lacks its parent, or is not as its schema says."""
+    from .migration import command
+
+    _done(lambda: command.run_validate(url, schema, repair, trust))
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="FROM", help=URL)],
+    target: Annotated[str, typer.Argument(metavar="TO", help="The same.")],
+    trust: Trust = False,
+) -> None:
+    """Copy all threads of a store into another. What is there stays; run it again to finish what was stopped."""
+    from .migration import command
+
+    _done(lambda: command.run_convert(source, target, trust))
+
+
+def _done(work: Callable[[], bool]) -> None:
+    """Exit with 1 if something is left to do, and with 2 if a person has to mend something first."""
+    from .migration.command import Mistake
+
+    try:
+        whole = work()
+    except Mistake as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped. What was done stays; run it again to finish.", err=True)
+        raise typer.Exit(130) from None
+    if not whole:
         raise typer.Exit(1)
 
 

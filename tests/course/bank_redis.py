@@ -226,6 +226,28 @@ WRONG_REDIS = [
         ("a checkpoint comes back",),
         ("There is no checkpoint with this id: None",),
     ),
+    Wrong(
+        "redis_cluster",
+        "a repeat of what a task wrote changes nothing",
+        {'[*commands, ("SET", self.key(config, "written"), task_id)]': "commands"},
+        ("a write that no replica has",),
+        ("A repeat has to write something",),
+    ),
+    Wrong(
+        "redis_cluster",
+        "commands are sent one by one",
+        {
+            "                    return pipeline.execute()": (
+                "                    return [node.execute_command(*command) for command in commands]"
+            ),
+            "pipeline.execute_command(*command)": "node.execute_command(*command) if safe else None",
+            "                *answers, confirmed = pipeline.execute()": (
+                "                (confirmed,) = pipeline.execute()\n                answers = []"
+            ),
+        },
+        ("commands go to one server in one round trip",),
+        ("Send all commands in one pipeline",),
+    ),
     # --- redis_serialization ---
     Wrong(
         "redis_serialization",
@@ -788,6 +810,35 @@ WRONG_REDIS = [
     # --- batch_operations ---
     Wrong(
         "batch_operations",
+        "a transaction, which one refusal undoes",
+        {
+            "        pipeline = client.pipeline(transaction=False)\n        outcomes": (
+                "        pipeline = client.pipeline()\n        outcomes"
+            )
+        },
+        ("what the server refuses",),
+        ("one refusal is a refusal of all",),
+    ),
+    Wrong(
+        "batch_operations",
+        "one refusal of the server fails all",
+        {"pipeline.execute(raise_on_error=False), strict=True)": "pipeline.execute(), strict=True)"},
+        ("what the server refuses",),
+        ("the entry of that item",),
+    ),
+    Wrong(
+        "batch_operations",
+        "a refusal of the server is taken for stored",
+        {
+            "            if isinstance(answer, Exception):\n                outcomes[place] = answer\n": (
+                "            pass\n"
+            )
+        },
+        ("what the server refuses",),
+        ("the entry of that item",),
+    ),
+    Wrong(
+        "batch_operations",
         "a loop of single calls",
         {
             "                pipeline.set(key, json.dumps(state))\n                sent.append(place)\n": (
@@ -1000,6 +1051,7 @@ STORE = \"\"\"
 for n = 1, #ARGV, 3 do
     redis.call(ARGV[n], KEYS[1], ARGV[n + 1], ARGV[n + 2])
 end
+redis.call('SET', KEYS[2], 'stored')
 return #ARGV / 3
 \"\"\"
 
@@ -1035,7 +1087,7 @@ class ClusterSaver(BaseCheckpointSaver):
         for note in self.attempts():
             try:
                 with self.master(key).client() as one:  # a client that has one connection
-                    one.eval(STORE, 1, key, *(part for change in changes for part in change))
+                    one.eval(STORE, 2, key, f"{key}:stored", *(part for change in changes for part in change))
                     there = one.wait(self.replicas, 300)
                 if there >= self.replicas:
                     return
@@ -1166,7 +1218,8 @@ class ClusterSaver(BaseCheckpointSaver):
             kind, data = self.serde.dumps_typed(value)
             field = json.dumps([task_id, number])
             told = json.dumps([task_id, channel, kind, task_path]).encode() + b"\\n" + data
-            self.run(key, [("HSETNX" if number >= 0 else "HSET", key, field, told)], safe=True)
+            seen = ("INCR", self.key(config, "seen"))
+            self.run(key, [("HSETNX" if number >= 0 else "HSET", key, field, told), seen], safe=True)
 
     def get_tuple(self, config):
         checkpoint_id = config["configurable"].get("checkpoint_id")
@@ -1696,7 +1749,7 @@ def check_health(client, replicas=1, seconds=1):
     ),
     Right(
         "batch_operations",
-        "MSET, and MGET with the type of each key beside it",
+        "one command after the other into a pipeline, and MGET with the type of each key beside it",
         """
 import json
 
@@ -1722,12 +1775,13 @@ def put_many(client, items, chunk=500):
                 told.append(None)
             except (TypeError, ValueError, RecursionError) as error:
                 told.append(error)
-        if texts:
-            try:
-                client.mset(texts)
-            except Exception as error:
-                told = [each or error for each in told]
-        results.extend(told)
+        with client.pipeline(transaction=False) as pipeline:
+            for key, text in texts.items():
+                pipeline.set(key, text)
+            answers = dict(zip(texts, pipeline.execute(raise_on_error=False)))
+        for (key, _), error in zip(part, told):
+            answer = answers.get(key)
+            results.append(error or (answer if isinstance(answer, Exception) else None))
     return results
 
 
@@ -1771,7 +1825,7 @@ def put_many(client, items, chunk=500):
         group = list(group)
         with ThreadPoolExecutor(4) as workers:
             texts = list(workers.map(lambda item: attempt(json.dumps, item[1]), group))
-        with client.pipeline() as pipeline:
+        with client.pipeline(transaction=False) as pipeline:
             for (key, _), text in zip(group, texts):
                 if isinstance(text, str):
                     pipeline.execute_command("SET", key, text)

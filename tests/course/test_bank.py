@@ -12,19 +12,37 @@ from learning.course.judge import judge
 from learning.course.tasks import ROOT, TASKS
 
 from .bank import RIGHT, WRONG, Right, Wrong
+from .bank_custom import RIGHT_CUSTOM, WRONG_CUSTOM
+from .bank_migration import RIGHT_MIGRATION, WRONG_MIGRATION
+from .bank_postgres import RIGHT_POSTGRES, WRONG_POSTGRES
 from .bank_redis import RIGHT_REDIS, WRONG_REDIS
 
+ALL_WRONG = WRONG + WRONG_REDIS + WRONG_POSTGRES + WRONG_CUSTOM + WRONG_MIGRATION
+ALL_RIGHT = RIGHT + RIGHT_REDIS + RIGHT_POSTGRES + RIGHT_CUSTOM + RIGHT_MIGRATION
+
 ALL_ANSWERS = "LEARNING_ALL_ANSWERS"
-"""With this environment variable set, all wrong answers are judged: which takes ten minutes."""
+"""With this environment variable set, all wrong answers are judged: which takes a quarter of an hour."""
+
+SLOW = (
+    "redis_cluster",
+    "redis_monitoring",
+    "postgres_schema",
+    "postgres_versioning",
+    "postgres_backup",
+    "connection_pooling",
+    "file_storage",
+    "s3_storage",
+)
+"""The tasks whose test breaks servers, sessions or processes, which takes seconds for each answer."""
 
 FEW = 6
-"""About how many are judged else, of the tasks whose test breaks servers."""
+"""About how many answers are judged else, of each of those."""
 
 
 def chosen(answers: list[Wrong]) -> list[Wrong]:
     """The wrong answers to judge."""
     found = list(answers)
-    for task in () if ALL_ANSWERS in os.environ else ("redis_cluster", "redis_monitoring"):
+    for task in () if ALL_ANSWERS in os.environ else SLOW:
         of_task = [answer for answer in answers if answer.task == task]
         kept = of_task[:: -(-len(of_task) // FEW)]
         found = [answer for answer in found if answer.task != task or answer in kept]
@@ -40,11 +58,19 @@ def redis_servers():
         yield
 
 
+@pytest.fixture(scope="module")
+def postgres_server():
+    """One PostgreSQL for all answers of lesson 3."""
+    with services.postgres() as postgres, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DATABASE_URL", postgres.url)
+        yield
+
+
 @pytest.fixture
 def servers(request: pytest.FixtureRequest, answer: Wrong | Right):
     """What the answer is judged on: nothing for lesson 1."""
-    if TASKS[answer.task].lesson == 2:
-        request.getfixturevalue("redis_servers")
+    if name := {2: "redis_servers", 3: "postgres_server"}.get(TASKS[answer.task].lesson):
+        request.getfixturevalue(name)
 
 
 def with_answer(folder: Path, task: str, change) -> Path:
@@ -59,7 +85,7 @@ def with_answer(folder: Path, task: str, change) -> Path:
 
 
 @pytest.mark.usefixtures("servers")
-@pytest.mark.parametrize("answer", chosen(WRONG + WRONG_REDIS), ids=lambda wrong: f"{wrong.task}: {wrong.mistake}")
+@pytest.mark.parametrize("answer", chosen(ALL_WRONG), ids=lambda wrong: f"{wrong.task}: {wrong.mistake}")
 def test_a_wrong_answer_loses_its_mark_and_learns_why(tmp_path: Path, answer: Wrong):
     def patched(source: str) -> str:
         for old, new in answer.patch.items():
@@ -79,7 +105,7 @@ def test_a_wrong_answer_loses_its_mark_and_learns_why(tmp_path: Path, answer: Wr
 
 
 @pytest.mark.usefixtures("servers")
-@pytest.mark.parametrize("answer", RIGHT + RIGHT_REDIS, ids=lambda right: f"{right.task}: {right.how}")
+@pytest.mark.parametrize("answer", ALL_RIGHT, ids=lambda right: f"{right.task}: {right.how}")
 def test_a_right_answer_written_differently_keeps_all_marks(tmp_path: Path, answer: Right):
     verdict = judge(TASKS[answer.task], with_answer(tmp_path, answer.task, lambda _: answer.source))
 
@@ -88,6 +114,6 @@ def test_a_right_answer_written_differently_keeps_all_marks(tmp_path: Path, answ
 
 
 def test_each_task_that_is_judged_has_three_wrong_answers_and_two_right_ones():
-    for task in {wrong.task for wrong in WRONG + WRONG_REDIS}:
-        assert sum(wrong.task == task for wrong in WRONG + WRONG_REDIS) >= 3
-        assert sum(right.task == task for right in RIGHT + RIGHT_REDIS) >= 2
+    for task in {wrong.task for wrong in ALL_WRONG}:
+        assert sum(wrong.task == task for wrong in ALL_WRONG) >= 3
+        assert sum(right.task == task for right in ALL_RIGHT) >= 2

@@ -265,3 +265,10 @@ def test_nbgrader_accepts_a_built_lesson(root: Path):
     )
 
     assert "Success! Your notebook passes all the tests." in done.stdout, done.stdout + done.stderr
+
+
+def test_in_an_sql_script_the_learners_part_is_a_comment_of_sql():
+    script = 'SCHEMA = """\nCREATE TABLE a (id int);\n-- ### BEGIN SOLUTION\nCREATE INDEX ON a (id);\n-- ### END SOLUTION\n"""'
+    assert starter_source(script, "postgres_schema") == (
+        'SCHEMA = """\nCREATE TABLE a (id int);\n-- postgres_schema: your SQL here\n"""'
+    )

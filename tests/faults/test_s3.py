@@ -6,12 +6,12 @@ from uuid import uuid4
 import pytest
 from langgraph.checkpoint.base.id import uuid6
 
+from learning.faults.s3_proxy import PASSING, Proxy, proxied
 from learning.savers import SaverError, Unavailable, open_saver
 from learning.savers.engines import s3 as engine
 
 from ..contract.cases import config, ids, put, values
 from .harness import talking, wait_until
-from .s3_proxy import PASSING, Proxy, proxied
 
 KINDS = ("GET", "PUT", "LIST", "POST")
 

@@ -1,7 +1,6 @@
 """Threads in files: they mean what threads in memory mean, and survive kills, power cuts, damage and a full disk."""
 
 import asyncio
-import builtins
 import errno
 import fcntl
 import os
@@ -11,12 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from learning.faults.disk import Disk, restore
 from learning.savers.engines import files, memory
 from learning.savers.engines.files import FilesEngine
 from learning.savers.engines.memory import MemoryEngine, Shelf
@@ -336,137 +337,49 @@ def test_killed_at_random(tmp_path, clock):
 # --- power cuts -------------------------------------------------------------------------------------------------------
 
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="It asks /proc which file is meant.")
-
-
 class Killed(BaseException):
     """The process ends here."""
 
 
-class Disk:
-    """What the module asks of the system: it is done, and noted what of it a power cut would leave.
+class Cuts(Disk):
+    """A disk that does something at each moment, and on which nothing happens any more once the process is killed."""
 
-    A file has what it had when it was synced last, and perhaps some sectors of what was written since. A folder has the
-    names it had when it was synced last, and perhaps the first of the changes since.
-    """
+    def __init__(self, root: Path, *, seed: int, forgets: str, cut: Callable[[], None]):
+        super().__init__(root, seed=seed, sector=64, forgets=self.is_forgotten)  # even small frames are torn
+        self.kind = forgets
+        self.cut = cut
+        self.dead = self.busy = False
 
-    def __init__(self, root: Path, *, forgets: str = "", after=lambda: None):
-        self.root = root
-        self.forgets = forgets
-        """Which kind of sync has no effect."""
-        self.after = after
-        """Called after every event."""
-        self.dead = False
-        self.versions: dict[int, list[bytes]] = {}
-        """Of each file, by a number of our own: what it had when it was synced last, and after each change since."""
-        self.names: dict[Path, list[dict[str, int | None]]] = {root: [{}]}
-        """Of each folder: the same. A name stands for the number of a file, or for None if it is a folder."""
-        self.numbers: dict[int, int] = {}
-        """From inode to number, for files that are open."""
+    def is_forgotten(self, path: Path) -> bool:
+        kind = "root" if path == self.folder else "subfolder" if path.is_dir() else path.suffix
+        return kind == self.kind
+
+    def happens(self, name, arguments, done):
+        if self.busy:  # with what a cut has left
+            return
+        if self.dead:
+            raise Killed
+        super().happens(name, arguments, done)
+
+    def moment(self):
+        self.busy = True
+        try:
+            self.cut()
+        finally:
+            self.busy = False
+
+
+class ShortWrites:
+    """The module `os`, whose `write` may write only half of what it is given."""
 
     def __getattr__(self, name: str):
         return getattr(os, name)
 
-    def opened(self, path, mode, **more):
-        if mode in ("a+b", "wb"):
-            self._alive()
-            there = self.names[path.parent][-1].get(path.name)
-            file = builtins.open(path, mode, **more)  # noqa: SIM115
-            number = len(self.versions) if there is None else there
-            self.numbers[os.fstat(file.fileno()).st_ino] = number
-            if there is None:
-                self.versions[number] = [b""]
-                self._named(path.parent, {path.name: number})
-            elif mode == "wb":
-                self._changed(number, b"")
-            return file
-        return builtins.open(path, mode, **more)
-
     def write(self, fd, data):
-        self._alive()
-        if len(data) > 200 and random.random() < 0.3:
-            data = data[: len(data) // 2]
-        count = os.write(fd, data)
-        self._changed(self._number(fd), self.versions[self._number(fd)][-1] + bytes(data[:count]))
-        return count
-
-    def ftruncate(self, fd, size):
-        self._alive()
-        os.ftruncate(fd, size)
-        self._changed(self._number(fd), self.versions[self._number(fd)][-1][:size])
-
-    def fsync(self, fd):
-        self._alive()
-        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
-        if path in self.names:
-            kind, kept = ("root" if path == self.root else "subfolder"), self.names[path]
-        elif path.is_dir():
-            return
-        else:
-            kind, kept = path.suffix, self.versions[self._number(fd)]
-        if kind != self.forgets:
-            del kept[:-1]
-        self.after()
-
-    def replace(self, old, new):
-        self._alive()
-        os.replace(old, new)
-        self._named(new.parent, {new.name: self.names[new.parent][-1][old.name]}, gone=old.name)
-
-    def unlink(self, path):
-        self._alive()
-        os.unlink(path)
-        self._named(path.parent, {}, gone=path.name)
-
-    def mkdir(self, path):
-        self._alive()
-        os.mkdir(path)
-        self.names[path] = [{}]
-        self._named(path.parent, {path.name: None})
-
-    def _alive(self):
-        if self.dead:
-            raise Killed
-
-    def _number(self, fd):
-        return self.numbers[os.fstat(fd).st_ino]
-
-    def _named(self, folder, more, gone=None):
-        before = {name: number for name, number in self.names[folder][-1].items() if name != gone}
-        self.names[folder].append(before | more)
-        self.after()
-
-    def _changed(self, number, data):
-        self.versions[number].append(data)
-        self.after()
-
-    def leave(self, target: Path, chance: random.Random | None = None) -> None:
-        """Make in an empty folder what a power cut would leave now: the least, or more by chance."""
-        self._leave(self.root, target, chance)
-
-    def _leave(self, folder, target, chance):
-        target.mkdir()
-        versions = self.names[folder]
-        for name, number in (chance.choice(versions) if chance else versions[0]).items():
-            if number is None:
-                self._leave(folder / name, target / name, chance)
-            else:
-                (target / name).write_bytes(self._left(self.versions[number], chance))
-
-    @staticmethod
-    def _left(versions, chance):
-        if not chance or len(versions) == 1:
-            return versions[0]
-        old, new = versions[0], chance.choice(versions)
-        sector = 64  # so small that even our small frames are torn
-        parts = [
-            chance.choice([old[at : at + sector].ljust(sector, b"\0"), new[at : at + sector]])
-            for at in range(0, len(new), sector)
-        ]
-        return b"".join(parts)[: len(new)]
+        return os.write(fd, data[: len(data) // 2] if len(data) > 200 and random.random() < 0.3 else data)
 
 
-def with_power_cuts(tmp_path: Path, monkeypatch, seed: int, forgets: str = "", kills: float = 0.05) -> int:
+def with_power_cuts(tmp_path: Path, monkeypatch, seed: int, forgets: str = "", kills: float = 0.02) -> int:
     """Perform requests, kill the process at some of them, and cut the power at each moment; return how often."""
     chance = random.Random(seed)
     random.seed(seed)
@@ -478,50 +391,42 @@ def with_power_cuts(tmp_path: Path, monkeypatch, seed: int, forgets: str = "", k
 
     def cut() -> None:
         nonlocal cuts
-        for how in (None, chance):
+        for image in disk.now():
             cuts += 1
-            target = tmp_path / f"cut {cuts}"
-            disk.leave(target, how)
-            with monkeypatch.context() as patch:
-                patch.setattr(files, "os", os)
-                patch.setattr(files, "open", builtins.open)
-                engine = FilesEngine(target)
-                assert state(engine) in wanted[done : done + 2]
-                engine.perform(sequence[done])
-                assert state(engine) == wanted[done + 1] == state(FilesEngine(target))
+            target = restore(image, tmp_path / f"cut {cuts}")
+            engine = FilesEngine(target)
+            assert state(engine) in wanted[done : done + 2]
+            engine.perform(sequence[done])
+            assert state(engine) == wanted[done + 1] == state(FilesEngine(target))
         if chance.random() < kills:
             disk.dead = True
             raise Killed
 
-    disk = Disk(root, forgets=forgets, after=cut)
-    monkeypatch.setattr(files, "os", disk)
-    monkeypatch.setattr(files, "open", disk.opened, raising=False)
-    engine = FilesEngine(root)
-    while done < len(sequence):
-        try:
-            engine.perform(sequence[done])
-            done += 1
-        except Killed:
-            disk.dead = False
-            engine = FilesEngine(root)
+    monkeypatch.setattr(files, "os", ShortWrites())
+    with Cuts(root, seed=seed, forgets=forgets, cut=cut) as disk:
+        engine = FilesEngine(root)
+        while done < len(sequence):
+            try:
+                engine.perform(sequence[done])
+                done += 1
+            except Killed:
+                disk.dead = False
+                engine = FilesEngine(root)
     return cuts
 
 
-@on_linux
 @pytest.mark.parametrize("seed", range(8))
 def test_power_cuts(tmp_path, clock, monkeypatch, seed):
     monkeypatch.setattr(files, "SMALL", 2000)
     assert with_power_cuts(tmp_path, monkeypatch, seed) > 150
 
 
-@on_linux
 @pytest.mark.parametrize("forgets", [".log", ".new", "subfolder", "root"])
 def test_power_cuts_are_seen_where_a_sync_is_left_out(tmp_path, clock, monkeypatch, forgets):
     with pytest.raises((AssertionError, Unreadable)):
         with_power_cuts(tmp_path, monkeypatch, 1, forgets)
 
 
-@on_linux
 def test_power_cuts_are_seen_where_a_writer_trusts_what_another_has_left(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(files._Log, "_durable", property(lambda log: True, lambda log, value: None), raising=False)
     with pytest.raises((AssertionError, Unreadable)):

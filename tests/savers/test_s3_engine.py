@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from langchain_core.messages import HumanMessage
 
+from learning.faults.s3_proxy import PASSING, proxied
 from learning.savers import Saver
 from learning.savers.engines import s3
 from learning.savers.engines.memory import MemoryEngine
@@ -18,7 +19,6 @@ from learning.savers.errors import InvalidRequest, SaverError, Unavailable, Unre
 from learning.savers.records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Scan
 from learning.services import binaries
 from tests.contract.cases import config, put
-from tests.faults.s3_proxy import PASSING, proxied
 
 from .test_redis_engine import Requests
 

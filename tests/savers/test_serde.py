@@ -81,7 +81,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:20]!a}")
+@pytest.mark.parametrize("value", VALUES, ids=[f"{place}-{type(value).__name__}" for place, value in enumerate(VALUES)])
 def test_a_value_comes_back_as_it_was_alone_and_inside(value: Any):
     assert same(SERDE.loads(SERDE.dumps(value)), value)
     nested = {"deep": [({"key": value},)]}

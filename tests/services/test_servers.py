@@ -1,6 +1,7 @@
 """Each server does what its clients expect, breaks as it is told, and comes back."""
 
 import os
+import subprocess
 import threading
 import time
 
@@ -191,6 +192,70 @@ def test_the_log_of_postgres_is_archived_whole(postgres):
     wait_for((postgres.archive / piece).exists, "the piece is archived")
     assert (postgres.archive / piece).stat().st_size == 16 * 2**20
     assert [path for path in postgres.archive.iterdir() if path.suffix] == []
+
+
+def test_a_database_has_an_owner_whom_rules_bind_and_is_made_anew(postgres):
+    for _ in range(2):
+        url = postgres.database("shop; --")
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute("CREATE TABLE orders (id int)")
+            asked = "SELECT current_database(), current_user, rolsuper FROM pg_roles WHERE rolname = current_user"
+            assert owner.execute(asked).fetchone() == ("shop; --", "shop; --", False)
+    with psycopg.connect(url):
+        postgres.drop_database("shop; --")
+    with postgres.client() as connection:
+        left = connection.execute("SELECT rolname FROM pg_roles UNION ALL SELECT datname FROM pg_database").fetchall()
+    assert ("shop; --",) not in left
+
+
+def backup_of(server, folder):
+    """A base backup with a row before it, and the archive up to a time between two later rows."""
+    with server.client(autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int); INSERT INTO orders VALUES (1001)")
+        backup = [
+            services.postgres_program("pg_basebackup"),
+            "-d",
+            server.url,
+            "-D",
+            folder,
+            "-c",
+            "fast",
+            "-X",
+            "none",
+        ]
+        subprocess.run(backup, check=True, capture_output=True)
+        connection.execute("INSERT INTO orders VALUES (1002)")
+        moment = connection.execute("SELECT clock_timestamp()").fetchone()[0]
+        connection.execute("INSERT INTO orders VALUES (1003)")
+        piece = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]
+    wait_for((server.archive / piece).exists, "the piece is archived")
+    settings = f"restore_command = 'cp \"{server.archive}/%f\" \"%p\"'\nrecovery_target_time = '{moment.isoformat()}'\n"
+    with (folder / "postgresql.auto.conf").open("a") as conf:
+        conf.write(settings)
+    (folder / "recovery.signal").touch()
+    return folder
+
+
+@embedded_only
+@pytest.mark.parametrize("action", ["promote", "pause"])
+def test_a_postgres_starts_on_a_restored_backup_as_of_a_moment_and_leaves_the_backup_alone(tmp_path, action: str):
+    with services.postgres(archive=True) as server:
+        folder = backup_of(server, tmp_path / "backup")
+        with (folder / "postgresql.auto.conf").open("a") as conf:
+            conf.write(f"recovery_target_action = '{action}'\n")
+        with services.postgres(data=folder) as restored:
+            assert (folder / "recovery.signal").exists()
+            with restored.client() as connection:
+                assert connection.execute("SELECT id FROM orders").fetchall() == [(1001,), (1002,)]
+                assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (action == "pause",)
+
+
+@embedded_only
+def test_a_folder_that_is_no_data_folder_is_refused_with_the_servers_own_words(tmp_path):
+    with pytest.raises(services.ServiceError, match=r"postgresql\.conf"):
+        services.postgres(data=tmp_path)
+    with pytest.raises(services.ServiceError, match="cannot be copied"):
+        services.postgres(data=tmp_path / "nothing")
 
 
 @embedded_only

@@ -258,14 +258,21 @@ def _code_cells(path: Path) -> Iterator[tuple[str, str, bool]]:
         cells = list(json.loads(path.read_text(encoding="utf-8-sig"))["cells"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unusable(f"{path.name} cannot be read as a notebook: {type(error).__name__}: {error}") from error
+    tasks: set[str] = set()
     for number, cell in enumerate(cells, start=1):
         source = code_of(cell)
         if source:
             metadata = cell.get("metadata")
             metadata = metadata if isinstance(metadata, dict) else {}
-            ran_as = metadata["learning"].get("ran_as") if isinstance(metadata.get("learning"), dict) else None
-            label = f"cell {ran_as}" if ran_as else f"{path.name}, cell {number}"
-            yield label, source, "answer" in (metadata.get("tags") or [])
+            tagged = "answer" in (metadata.get("tags") or [])
+            ours = metadata["learning"] if isinstance(metadata.get("learning"), dict) else {}
+            task = str(ours.get("task", ""))
+            if tagged and task and task not in tasks:  # a number is not shown beside a cell; a copy needs one
+                tasks.add(task)
+                label = f"the answer cell of {task}"
+            else:
+                label = f"cell {ours['ran_as']}" if ours.get("ran_as") else f"{path.name}, cell {number}"
+            yield label, source, tagged
 
 
 def as_python(source: str) -> str:

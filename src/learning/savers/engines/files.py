@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ..errors import SaverError, StorageFull, Unreadable
 from ..program import in_thread
-from ..records import EMPTY, Drop, Get, Outcome, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
+from ..records import EMPTY, Batch, Drop, Get, Outcome, Put, PutWrites, Read, Remove, Request, Row, Scan, Sweep
 from .memory import Shelf, newest
 from .parts import lay, packed, put
 
@@ -115,9 +115,17 @@ class FilesEngine:
                 del self._logs[next(iter(self._logs))]
             return log
 
+    def threads(self, owner: bytes) -> list[bytes]:
+        """The threads that have a file, be it damaged or not."""
+        return [bytes.fromhex(path.stem) for path in self._folder.glob(f"*/{owner.hex()}*.log")]
+
+    def orphans(self, thread: bytes) -> Batch:
+        """Writes of a thread that waited in vain for their checkpoint."""
+        with self._told(), self._log(thread, keep=False).reading() as shelf:
+            return shelf.orphans() if shelf else EMPTY
+
     def _scan(self, request: Scan) -> list[Row]:
-        paths = self._folder.glob(f"*/{request.owner.hex()}*.log") if request.thread is None else ()
-        threads = [request.thread] if request.thread is not None else (bytes.fromhex(path.stem) for path in paths)
+        threads = self.threads(request.owner) if request.thread is None else [request.thread]
         rows = (row for thread in threads if thread.startswith(request.owner) for row in self._scanned(thread, request))
         return newest(rows, request.count)
 

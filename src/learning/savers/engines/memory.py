@@ -109,13 +109,19 @@ class Shelf:
         for place in gone:
             self.order[place.space].remove(place.id)
             self.writes.pop(place, None)
-        for place in [place for place in self.writes if place not in self.rows]:
-            if place.id < (self.newest(place.space) or ""):
-                del self.writes[place]
+        for place in self.orphans().writes:
+            del self.writes[place]
         needed = [record for record, _ in self.rows.values()]
         needed += [record for tasks in self.writes.values() for record in tasks.values()]
         self.items = self._closure(needed, set())
         return len(gone)
+
+    def orphans(self) -> Batch:
+        """Writes that waited in vain: their checkpoint is not there, and newer ones are."""
+        lonely = [place for place in self.writes if place not in self.rows]
+        writes = {place: dict(self.writes[place]) for place in lonely if place.id < (self.newest(place.space) or "")}
+        needed = [record for tasks in writes.values() for record in tasks.values()]
+        return Batch((), writes, self._closure(needed, set()), self.epoch)
 
     def _made_by(self, run: bytes | None, place: Place) -> bool:
         return run is None or self.rows[place][1] == run
@@ -160,6 +166,12 @@ class MemoryEngine:
     async def aperform(self, request: Request) -> object:
         """The same: nothing here takes long enough to wait for."""
         return self.perform(request)
+
+    def orphans(self, thread: bytes) -> Batch:
+        """Writes of a thread that waited in vain for their checkpoint."""
+        with self._lock:
+            shelf = self._shelf(thread)
+            return shelf.orphans() if shelf else EMPTY
 
     def _perform(self, request: Request) -> object:
         match request:

@@ -110,7 +110,7 @@ if extends ~= ANY then
 end
 
 epoch = old[1] and old[2] or new_epoch
-call('HSET', about, 'name', old[1] or name, 'epoch', epoch)  -- first: this fails if the memory is full, not the rest
+call('HSET', about, 'name', old[1] or name, 'epoch', epoch)  -- first: it fails if memory is full; for WAIT: it writes
 local tasks = {}
 for i = 8, #ARGV, 3 do
   local kind, field, record = ARGV[i], ARGV[i + 1], ARGV[i + 2]

@@ -4,10 +4,10 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-CODES = {"403": "AccessDenied", "500": "InternalError", "503": "SlowDown"}
+CODES = {"403": "AccessDenied", "429": "TooManyRequests", "500": "InternalError", "503": "SlowDown"}
 
 PASSING = ("500", "503", "cut before", "cut upload", "cut within", "cut after", "500 after")
 """Faults that are over at once. Those that hang last until the client gives up."""
@@ -18,7 +18,7 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, endpoint: str):
+    def __init__(self, endpoint: str, one_at_a_time: bool = False):
         super().__init__(("127.0.0.1", 0), _Handler)
         host, _, port = endpoint.partition("://")[2].partition(":")
         self.target = host, int(port)
@@ -27,6 +27,8 @@ class Proxy(ThreadingHTTPServer):
         self.faults: list[tuple[str, str]] = []
         """Pairs of a kind of request, such as PUT or LIST, and what happens to the next one of it."""
         self._lock = threading.Lock()
+        self.turn = threading.Lock() if one_at_a_time else nullcontext()
+        """Held while the server answers a request."""
 
     def fault(self, kind: str) -> str:
         """What happens to this request, if anything does."""
@@ -81,8 +83,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _passed_on(self, body: bytes, whole: bool) -> bytes:
         """The server's answer."""
-        with socket.create_connection(self.server.target) as upstream:
+        with self.server.turn, socket.create_connection(self.server.target) as upstream:
             self.headers["Connection"] = "close"
+            del self.headers["Expect"]  # the client has been told to go on
             lines = [self.requestline, *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
             upstream.sendall("\r\n".join(lines).encode() + body)
             if not whole:
@@ -94,9 +97,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def proxied(endpoint: str) -> Iterator[Proxy]:
-    """A proxy before this server, as long as the block runs."""
-    with Proxy(endpoint) as proxy:
+def proxied(endpoint: str, *, one_at_a_time: bool = False) -> Iterator[Proxy]:
+    """A proxy before this server, as long as the block runs.
+
+    Args:
+        one_at_a_time: whether a request waits until the one before is answered, for a server that mixes them up.
+    """
+    with Proxy(endpoint, one_at_a_time) as proxy:
         threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:
             yield proxy

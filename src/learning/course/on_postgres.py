@@ -1,0 +1,479 @@
+"""What the tests of lesson 3 stand on: databases of their own, sessions that are ended at any statement, histories."""
+
+import os
+import secrets
+import shutil
+import statistics
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import psutil
+import psycopg
+import pytest
+from psycopg.pq import TransactionStatus
+
+from learning import services
+from learning.services.server import wait_for
+
+from .expect import Missed, unwritten
+from .on_redis import in_time
+from .plugin import unattempted
+from .starters import UNWRITTEN
+from .tasks import TASKS
+
+
+@contextmanager
+def database(server: services.PostgreSQL) -> Iterator[str]:
+    """The URL of an empty database, for the ordinary user who owns it. It is dropped at the end."""
+    name = f"judged_{secrets.token_hex(6)}"
+    try:
+        yield server.database(name)
+    finally:
+        server.drop_database(name)
+
+
+def superuser(server: services.PostgreSQL, conn: psycopg.Connection) -> psycopg.Connection:
+    """Another connection to the database of `conn`, of a user whom no policy binds."""
+    return psycopg.connect(server.url, dbname=conn.info.dbname, autocommit=True)
+
+
+def idle(connection: psycopg.Connection, idea: str) -> None:
+    """See that a connection has no transaction left open.
+
+    Raises:
+        Missed: if it has.
+    """
+    status = connection.info.transaction_status
+    if status != TransactionStatus.IDLE:
+        raise Missed(expected="no transaction is open afterwards", came=f"the connection is {status.name}", idea=idea)
+
+
+def written(task: str, script: str) -> None:
+    """Skip a test where the SQL script of an answer is still the starter's."""
+    if UNWRITTEN.search(script):
+        pytest.skip(unattempted(TASKS[task], Path(TASKS[task].notebook)))
+
+
+def attempted_any(task: str, calls: Sequence[Callable[[], Any]]) -> None:
+    """Skip a test where none of some functions is written yet: no server has to start to say so."""
+    for call in calls:
+        try:
+            call()
+        except Exception as error:  # whatever else is wrong, behaviours tell
+            if unwritten(error):
+                continue
+        return
+    pytest.skip(unattempted(TASKS[task], Path(TASKS[task].notebook)))
+
+
+# --- sessions that end ------------------------------------------------------------------------------------------------
+
+
+def ended_while_it_waits(admin: psycopg.Connection, session: psycopg.Connection, call: Callable[[], Any]) -> bool:
+    """Call, and end the session's process on the server while it waits for a lock; whether it ever did wait.
+
+    Whatever error the call gets is its own business. One that does not end is given up, and told.
+    """
+    pid, over = session.info.backend_pid, threading.Event()
+
+    def watched() -> None:
+        try:
+            call()
+        except Exception:
+            pass
+        finally:
+            over.set()
+
+    threading.Thread(target=watched, daemon=True).start()
+    query = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    waited = False
+    while not over.wait(0.01) and not waited:
+        waited = bool(admin.execute(query, [pid]).fetchone()[0])
+    admin.execute("SELECT pg_terminate_backend(%s, 2000)", [pid])
+    in_time(3, "a call whose session was ended", "An error has to get out: do not wait for ever.", over.wait)
+    return waited
+
+
+class Fragile(psycopg.Connection):
+    """A connection whose session the server ends before the statement with the number `last` (0 is the first)."""
+
+    url = ""
+    last: int | None = None
+    count = 0
+
+    @property
+    def broken(self) -> bool:
+        """Whether it has come to that."""
+        return self.last is not None and self.count > self.last
+
+
+class FragileCursor(psycopg.Cursor):
+    """Counts its connection's statements, and ends the session before the chosen one."""
+
+    def execute(self, *args: Any, **options: Any) -> "FragileCursor":
+        """As any cursor does it."""
+        self._count()
+        return super().execute(*args, **options)
+
+    def executemany(self, *args: Any, **options: Any) -> None:
+        """As any cursor does it."""
+        self._count()
+        super().executemany(*args, **options)
+
+    def _count(self) -> None:
+        if self.connection.count == self.connection.last:
+            with psycopg.connect(self.connection.url, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 2000)", [self.connection.info.backend_pid])
+        self.connection.count += 1
+
+
+def fragile(url: str, last: int | None) -> Fragile:
+    """A connection that is cut before a statement, or None for one that is never cut."""
+    connection = Fragile.connect(url, autocommit=True, cursor_factory=FragileCursor)
+    connection.url, connection.last = url, last
+    return connection
+
+
+# --- migrations -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One change of a schema, and how to undo it."""
+
+    number: int
+    name: str
+    up: str
+    down: str
+
+
+def migrations(count: int) -> list[Migration]:
+    """Migrations that each make a table, and note in `log` that they ran. `log` is the first one's."""
+    made = [Migration(1, "log", "CREATE TABLE log (done text); INSERT INTO log VALUES ('up 1')", "DROP TABLE log")]
+    for number in range(2, count + 1):
+        up = f"CREATE TABLE orders_{number} (id int); INSERT INTO log VALUES ('up {number}')"
+        down = f"DROP TABLE orders_{number}; INSERT INTO log VALUES ('down {number}')"
+        made.append(Migration(number, f"orders {number}", up, down))
+    return made
+
+
+def noted(connection: psycopg.Connection) -> list[str]:
+    """What migrations have noted, sorted as text; nothing where the first has not run."""
+    if connection.execute("SELECT to_regclass('log')").fetchone()[0] is None:
+        return []
+    return sorted(done for (done,) in connection.execute("SELECT done FROM log"))
+
+
+def tables_of(connection: psycopg.Connection) -> list[str]:
+    """The names of the tables that migrations have made."""
+    query = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(log|orders_\\d+|half)$' ORDER BY oid"
+    return [name for (name,) in connection.execute(query)]
+
+
+def drop_tables(connection: psycopg.Connection) -> None:
+    """Drop all tables of a database."""
+    connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+TENANTS = 10
+CHECKPOINTS = 100_000
+
+FILL = f"""
+INSERT INTO checkpoints (tenant, thread_id, checkpoint_ns, checkpoint_id, created_at, checkpoint, metadata)
+SELECT 'shop-' || n % {TENANTS}, 'thread-' || n / 20000, '', lpad(to_hex(n), 16, '0'), now() - n * interval '1 minute',
+    '\\x00', jsonb_build_object('source', 'loop', 'run_id', 'run-' || n / {TENANTS} / 10 || '-' || n % {TENANTS})
+FROM generate_series(1, {CHECKPOINTS}) AS n;
+INSERT INTO writes (tenant, thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, value)
+SELECT 'shop-' || n % {TENANTS}, 'thread-' || n / 20000, '', lpad(to_hex(n), 16, '0'), 'task', 0, 'messages', '\\x00'
+FROM generate_series(1, {CHECKPOINTS}, 7) AS n
+"""
+"""Ten shops, each with five conversations of two thousand checkpoints, and runs of ten."""
+
+
+def fill_tables(admin: psycopg.Connection) -> Exception | None:
+    """Put 100,000 checkpoints into the tables of the first task; the error, if that does not work."""
+    try:
+        admin.execute(f"SET synchronous_commit = off; {FILL}")
+        admin.execute("ANALYZE")
+    except psycopg.Error as error:
+        return error
+    return None
+
+
+HOT_QUERIES = {
+    (
+        "The newest checkpoint of a conversation",
+        "SELECT checkpoint FROM checkpoints WHERE thread_id = 'thread-2' AND checkpoint_ns = ''"
+        " ORDER BY checkpoint_id DESC LIMIT 1",
+    ): 50,
+    (
+        "What tasks wrote after a checkpoint",
+        "SELECT channel, value FROM writes WHERE thread_id = 'thread-2' AND checkpoint_ns = ''"
+        " AND checkpoint_id = lpad(to_hex(47103), 16, '0') ORDER BY task_id, idx",
+    ): 50,
+    ("All checkpoints of a run", "SELECT checkpoint_id FROM checkpoints WHERE run_id = 'run-700-3'"): 100,
+    (
+        "Checkpoints that are older than a time",
+        "SELECT checkpoint_id FROM checkpoints WHERE created_at < now() - interval '69 days'",
+    ): 2000,
+}
+"""What is asked all the time, and how many rows may be read for it, of 100,000."""
+
+
+# --- a history --------------------------------------------------------------------------------------------------------
+
+HISTORY = """
+CREATE TABLE tenants (name text PRIMARY KEY);
+CREATE TABLE steps (
+    tenant text NOT NULL, thread_id text NOT NULL, step int NOT NULL, at timestamptz NOT NULL,
+    kind text NOT NULL, node text, cost numeric, PRIMARY KEY (tenant, thread_id, step))
+"""
+"""The tables that the third task asks, as its text has them."""
+
+AWKWARD = ["'; DROP TABLE steps; --", "100% coffee", "Müller & Söhne", '"quoted"', "back\\slash", "%s"]
+"""Names of shops that are names, and nothing else."""
+
+NODES = ("assistant", "look_up", "refund")
+
+
+@dataclass
+class ShopHistory:
+    """What agents did for some shops, drawn at random, and what a report should tell, counted while it is drawn."""
+
+    first: date
+    days: int
+    tenants: list[str] = field(default_factory=list)
+    steps: list[tuple[Any, ...]] = field(default_factory=list)
+    sessions: dict[tuple[str, date], set[str]] = field(default_factory=dict)
+    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    costs: dict[tuple[str, date], Decimal] = field(default_factory=dict)
+    waits: dict[str, list[float]] = field(default_factory=dict)
+    interrupts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def last(self) -> date:
+        """The last of its days."""
+        return self.first + timedelta(days=self.days - 1)
+
+    def conversation(self, rng: Random, tenant: str, thread_id: str) -> None:
+        """One conversation: messages, steps of nodes, and some questions to a person, who may never answer."""
+        at = datetime(self.first.year, self.first.month, self.first.day, tzinfo=UTC)
+        # Few days and few hours: some days are empty, and conversations go on side by side.
+        at += timedelta(
+            days=rng.randrange(0, self.days - 1, 3), seconds=rng.choice((36_000, 80_000)) + rng.randrange(30)
+        )
+        number = 0
+
+        def happen(kind: str, seconds: float, node: str | None = None, cost: Decimal | None = None) -> None:
+            nonlocal at, number
+            at += timedelta(seconds=seconds)
+            self.steps.append((tenant, thread_id, number, at, kind, node, cost))
+            number += 1
+            self.sessions.setdefault((tenant, at.date()), set()).add(thread_id)
+            self.costs[tenant, at.date()] = self.costs.get((tenant, at.date()), Decimal(0)) + (cost or 0)
+            if kind == "loop":
+                self.seconds.setdefault((tenant, node), []).append(seconds)
+
+        for _ in range(rng.randint(1, 4)):
+            happen("input", rng.choice((rng.randrange(1, 20), rng.randrange(1, 20_000))))
+            for _ in range(rng.randint(1, 4)):
+                cost = rng.choice([None, Decimal(rng.randint(1, 99_999)) / 10_000])
+                happen("loop", rng.randint(1, 30_000) / 1000, rng.choice(NODES), cost)
+            if rng.random() < 0.4:
+                happen("interrupt", rng.randint(1, 900) / 1000)
+                self.interrupts[tenant] = self.interrupts.get(tenant, 0) + 1
+                if rng.random() < 0.6:
+                    wait = rng.randint(1_000, 40_000_000) / 1000
+                    happen("resume", wait)
+                    self.waits.setdefault(tenant, []).append(wait)
+                    happen("loop", rng.randint(1, 30_000) / 1000, "refund")
+
+    def store(self, connection: psycopg.Connection, rng: Random) -> None:
+        """Make the tables, with the steps in an order of chance."""
+        connection.execute(HISTORY)
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO tenants VALUES (%s)", [(name,) for name in self.tenants])
+            with cursor.copy("COPY steps FROM STDIN") as copy:
+                for row in rng.sample(self.steps, len(self.steps)):
+                    copy.write_row(row)
+
+    def per_day(self, tenant: str, first: date, last: date) -> list[tuple[str, int]]:
+        """How many conversations had a step on each day, as (date as text, count)."""
+        days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+        return [(str(day), len(self.sessions.get((tenant, day), ()))) for day in days]
+
+    def cost(self, tenant: str, first: date, last: date) -> Decimal:
+        """What one shop cost on some days."""
+        return sum(
+            (cost for (name, day), cost in self.costs.items() if name == tenant and first <= day <= last), Decimal(0)
+        )
+
+    def times(self, tenant: str) -> list[tuple[str, int, float, float]]:
+        """Count, median and 95th percentile in seconds for each node, by name."""
+        found = sorted((node, sorted(times)) for (name, node), times in self.seconds.items() if name == tenant)
+        return [
+            (node, len(times), round(percentile(times, 0.5), 4), round(percentile(times, 0.95), 4))
+            for node, times in found
+        ]
+
+    def waited(self, tenant: str) -> tuple[int, int, float | None]:
+        """Interrupts, how many were answered, and the median wait in seconds."""
+        waits = self.waits.get(tenant, [])
+        return self.interrupts.get(tenant, 0), len(waits), round(statistics.median(waits), 4) if waits else None
+
+
+def a_history(rng: Random, tenants: Sequence[str], idle: Sequence[str]) -> ShopHistory:
+    """The history of some shops, and of others in which nothing happened."""
+    history = ShopHistory(date(2026, rng.randint(1, 10), rng.randint(1, 20)), days=9, tenants=[*tenants, *idle])
+    for tenant in tenants:
+        for number in range(rng.randint(15, 30)):
+            history.conversation(rng, tenant, f"customer-{number}")  # each shop has a customer of this name
+    return history
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value below which `share` of some sorted numbers lie, interpolated between the two nearest."""
+    place = (len(ordered) - 1) * share
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+# --- pools ------------------------------------------------------------------------------------------------------------
+
+
+def end_sessions(admin: psycopg.Connection) -> int:
+    """End all other sessions of this database, in the middle of whatever they do; how many there were."""
+    query = (
+        "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    return admin.execute(query).fetchone()[0]
+
+
+@contextmanager
+def closed_to_all(server: services.PostgreSQL, admin: psycopg.Connection) -> Iterator[None]:
+    """A database that ends its sessions and takes no new ones, as in a maintenance."""
+    name = admin.info.dbname
+    with server.client(autocommit=True) as elsewhere:
+        elsewhere.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        try:
+            end_sessions(admin)
+            yield
+        finally:
+            elsewhere.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+
+
+def sessions(admin: psycopg.Connection, condition: str = "true") -> int:
+    """How many sessions this database has, those of the superuser left out."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename <> current_user"
+        f" AND backend_type = 'client backend' AND {condition}"
+    )
+    return admin.execute(query).fetchone()[0]
+
+
+# --- backups ----------------------------------------------------------------------------------------------------------
+
+
+def archiving_server() -> services.PostgreSQL:
+    """A server with an archive, whose files are within reach.
+
+    Raises:
+        ServiceError: if there is none, as in a container.
+    """
+    server = services.postgres(archive=True)
+    if not hasattr(server.node, "command"):
+        server.close()
+        raise services.ServiceError("its files are in a container; set LEARNING_SERVICES=embedded, or unset it")
+    return server
+
+
+@contextmanager
+def roomy_folder(otherwise: Path) -> Iterator[Path]:
+    """A folder in memory, if there is room: a backup syncs a thousand files, which busy disks take many seconds for."""
+    memory = Path("/dev/shm")
+    if not (os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**29):
+        yield otherwise
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def busy_archiver(connection: psycopg.Connection, seconds: float, idea: str) -> Iterator[None]:
+    """Have the server archive nothing for some seconds, as when the archive's disk is busy.
+
+    Raises:
+        Missed: from `services.postgres`, if a restored server is started before the archive goes on.
+    """
+    query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'"
+    archiver = psutil.Process(connection.execute(query).fetchone()[0])
+    goes_on = threading.Timer(seconds, archiver.resume)
+    start = services.postgres
+
+    def start_when_archived(**options: Any) -> services.PostgreSQL:
+        if goes_on.is_alive():
+            expected = "a server that is started when the archive has all that was committed"
+            raise Missed(expected=expected, came="it was started before", idea=idea)
+        return start(**options)
+
+    archiver.suspend()
+    goes_on.start()
+    try:
+        with patch.object(services, "postgres", start_when_archived):
+            yield
+    finally:
+        goes_on.cancel()
+        archiver.resume()
+
+
+def archived(server: services.PostgreSQL) -> None:
+    """Finish the current piece of the write-ahead log, and wait until it is archived."""
+    with server.client(autocommit=True) as connection:
+        connection.execute("SELECT pg_create_restore_point('judge')")
+        (piece,) = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+    wait_for((server.archive / piece).exists, "the piece is archived")
+
+
+def changed(backup: Path) -> str:
+    """How a backup differs from one that nobody has restored, in the files that its manifest leaves out."""
+    if (backup / "recovery.signal").exists():
+        return "a recovery.signal is in it"
+    if "recovery_target" in (backup / "postgresql.auto.conf").read_text():
+        return "its postgresql.auto.conf has a recovery target"
+    return ""
+
+
+def _flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0b100]) + content[middle + 1 :]
+
+
+def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Give a file other content. It may have other names, in a copy made of links, which keep the old one."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(change(content))
+
+
+DAMAGES: dict[str, Callable[[Path, str], None]] = {
+    "one bit of a table is flipped": lambda backup, table: _replace(backup / table, _flipped),
+    "a table's file is cut short": lambda backup, table: _replace(backup / table, lambda content: content[:8192]),
+    "a table's file is gone": lambda backup, table: (backup / table).unlink(),
+    "a file that does not belong there": lambda backup, table: (backup / "base" / "1" / "99999").touch(),
+    "one bit of the manifest is flipped": lambda backup, table: _replace(backup / "backup_manifest", _flipped),
+    "the manifest is gone": lambda backup, table: (backup / "backup_manifest").unlink(),
+}
+"""What can happen to a backup on a disk: each does it, given the backup and the path of a table's file in it."""

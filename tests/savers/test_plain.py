@@ -1,0 +1,110 @@
+"""The plain saver and the forwarding one, on a dictionary: they keep LangGraph's rules, sync and async."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from learning.agent import build_agent
+from learning.course.conformance import examine
+from learning.savers.forwarding import ForwardingSaver
+from learning.savers.plain import PlainSaver
+
+from ..contract.cases import CASES, config, put
+
+
+class InDictionary(PlainSaver):
+    """Threads in a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.stored: dict[str, bytes] = {}
+        self.lock = threading.Lock()
+
+    def read(self, thread_id: str) -> bytes | None:
+        return self.stored.get(thread_id)
+
+    def change(self, thread_id: str, edit: Callable[[bytes | None], bytes]) -> None:
+        with self.lock:
+            self.stored[thread_id] = edit(self.stored.get(thread_id))
+
+    def remove(self, thread_id: str) -> None:
+        self.stored.pop(thread_id, None)
+
+    def threads(self):
+        return list(self.stored)
+
+
+NOT_REPEATED = "a_channel_that_did_not_change_keeps_its_value_though_it_is_not_repeated"
+"""What a plain saver does without: LangGraph repeats all values in each put."""
+
+KEPT = [case for case in CASES if case.__name__ != NOT_REPEATED]
+MAKERS = {"plain": InDictionary, "forwarding": lambda: ForwardingSaver(InDictionary())}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("case", KEPT, ids=lambda case: case.__name__)
+def test_a_case_of_the_contract(case, make):
+    case(make())
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_the_official_suite(make):
+    report = asyncio.run(examine(make))
+    assert report.failures == []
+    assert sum(report.passed.values()) == 58
+
+
+def test_a_report_tells_what_failed():
+    class NoList(InMemorySaver):
+        def list(self, *_, **__):
+            return iter(())
+
+    report = asyncio.run(examine(NoList))
+    assert report.failures
+    assert all(failure.startswith(("list: ", "put", "get_tuple: ", "delete_thread: ")) for failure in report.failures)
+    assert f"{sum(report.passed.values())} passed, {len(report.failures)} failed" in repr(report)
+    assert f"✗ list: {report.passed['list']} passed" in repr(report)
+    assert "✓ put_writes: 10 passed" in report._repr_html_()
+
+
+def test_a_change_of_one_method_is_one_of_its_async_twin_too():
+    class Loud(ForwardingSaver):
+        asked = 0
+
+        def get_tuple(self, config):
+            self.asked += 1
+            return super().get_tuple(config)
+
+    saver = Loud(InMemorySaver())
+    asyncio.run(build_agent(saver).ainvoke({"messages": [("user", "Hello")]}, config()))
+    assert saver.asked == 1
+
+
+def test_versions_and_classes_are_those_of_the_saver_inside():
+    class Inside(InMemorySaver):
+        def get_next_version(self, current, channel):
+            return "7"
+
+        def with_allowlist(self, extra_allowlist):
+            return Allowing()
+
+    class Allowing(InMemorySaver):
+        pass
+
+    saver = ForwardingSaver(Inside())
+    clone = saver.with_allowlist([("shop", "Order")])
+    assert saver.get_next_version(None, None) == "7"
+    assert isinstance(clone.inner, Allowing) and clone.serde is clone.inner.serde
+    assert isinstance(saver.inner, Inside)
+
+
+def test_what_is_stored_stays_as_it_was_when_a_change_fails():
+    saver = InDictionary()
+    where = put(saver, config(), {"a": 1})
+    before = dict(saver.stored)
+    with pytest.raises(TypeError):
+        put(saver, where, {"a": lambda: None})
+    assert saver.stored == before
