@@ -14,7 +14,7 @@ from pathlib import Path
 from learning.course.tasks import GRADED_TESTS, ROOT
 
 from . import landlock
-from .limits import DISK_BYTES, FILE_BYTES, MEMORY_BYTES, SHARED_BYTES
+from .limits import DISK_BYTES, FILE_BYTES, PROMISED_BYTES, SHARED_BYTES
 
 SWITCH = "LEARNING_ISOLATION"
 """The environment variable that asks for a weaker isolation than this machine has."""
@@ -99,7 +99,7 @@ def limited(program: list[str], folder: Path) -> list[str]:
 
 def limit_this_process(cpu_seconds: int | None = None) -> None:
     """Limit what this process, and each that it starts, may take."""
-    limits = {resource.RLIMIT_DATA: MEMORY_BYTES, resource.RLIMIT_FSIZE: FILE_BYTES, resource.RLIMIT_CORE: 0}
+    limits = {resource.RLIMIT_DATA: PROMISED_BYTES, resource.RLIMIT_FSIZE: FILE_BYTES, resource.RLIMIT_CORE: 0}
     for what, most in (limits | ({resource.RLIMIT_CPU: cpu_seconds} if cpu_seconds else {})).items():
         resource.setrlimit(what, (most, most))
 

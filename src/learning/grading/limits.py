@@ -13,9 +13,12 @@ PROCESSES = 64
 """How many processes one task may have at a time, with those of servers that its test starts."""
 
 MEMORY_BYTES = 3 * 2**29
-"""How much memory one process may take, and all of a task's together."""
+"""How much memory all processes of a task may take together."""
 
-DISK_BYTES = 512 * 2**20
+PROMISED_BYTES = 2**32
+"""How much one process may be promised, used or not: each thread is promised 8 MiB, and lesson 3 has hundreds."""
+
+DISK_BYTES = 768 * 2**20
 """How much a submission can write in its sandbox, with the servers that it uses."""
 
 SHARED_BYTES = 64 * 2**20

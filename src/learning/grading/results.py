@@ -19,9 +19,8 @@ from .sandbox import Judged
 
 FOLDER = ".results"
 
-JUDGES = ("agent.py", "course/*.py", "services/*.py", "bench/proxy.py", "grading/session.py", "grading/watch.py")
-JUDGES += ("grading/limits.py", "grading/isolation.py", "grading/landlock.py")
-"""The files of the package that a verdict depends on, beside the graded tests."""
+JUDGING = ("session.py", "watch.py", "limits.py", "isolation.py", "landlock.py")
+"""The modules of this package that a verdict depends on, beside all other packages of the course."""
 
 
 class Results:
@@ -59,7 +58,8 @@ class Results:
 def release() -> str:
     """The hash of all that a verdict depends on, beside what is judged."""
     package = ROOT / "src" / "learning"
-    paths = [GRADED_TESTS, *sorted(path for pattern in JUDGES for path in package.glob(pattern))]
+    inside = [path for path in sorted(package.rglob("*.py")) if path.parent.name != "grading" or path.name in JUDGING]
+    paths = [GRADED_TESTS, *inside]
     files = {str(path.relative_to(ROOT)): path.read_bytes() for path in paths}
     return digest(files | {"versions": f"{sys.version} {version('langgraph')} {version('pytest')}".encode()})
 
