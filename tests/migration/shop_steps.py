@@ -1,17 +1,10 @@
 """Steps of the refund desk (see `learning.course.desk`), for tests and the children that they start."""
 
+from learning.course.on_migration import to_2
 from learning.migration import Migrations
 
 migrations = Migrations()
-
-
-@migrations.step(1, 2)
-def to_2(values):
-    if "customer" in values:
-        values["name"] = values.pop("customer")
-    if "total" in values:
-        values["cents"] = round(100 * values.pop("total"))
-    return values
+migrations.step(1, 2)(to_2)
 
 
 @migrations.step(2, 3)

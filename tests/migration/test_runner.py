@@ -14,13 +14,14 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from learning.course.desk import build_desk
+from learning.course.on_migration import to_2
 from learning.migration import Migrations, amigrate, migrate, state_version
 from learning.savers import Unavailable
 from learning.savers.wrappers.base import Wrapper
 
 from ..faults.harness import wait_until
 from .conftest import sqlite_saver
-from .shop_steps import migrations, to_2
+from .shop_steps import migrations
 from .test_convert import Stopping, content, named
 
 THREADS, LENGTH = 100, 100

@@ -1,47 +1,22 @@
 """The plain saver and the forwarding one, on a dictionary: they keep LangGraph's rules, sync and async."""
 
 import asyncio
-import threading
-from collections.abc import Callable
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from learning.agent import build_agent
 from learning.course.conformance import examine
+from learning.course.on_migration import WholeSaver
 from learning.savers.forwarding import ForwardingSaver
-from learning.savers.plain import PlainSaver
 
 from ..contract.cases import CASES, config, put
-
-
-class InDictionary(PlainSaver):
-    """Threads in a dictionary."""
-
-    def __init__(self):
-        super().__init__()
-        self.stored: dict[str, bytes] = {}
-        self.lock = threading.Lock()
-
-    def read(self, thread_id: str) -> bytes | None:
-        return self.stored.get(thread_id)
-
-    def change(self, thread_id: str, edit: Callable[[bytes | None], bytes]) -> None:
-        with self.lock:
-            self.stored[thread_id] = edit(self.stored.get(thread_id))
-
-    def remove(self, thread_id: str) -> None:
-        self.stored.pop(thread_id, None)
-
-    def threads(self):
-        return list(self.stored)
-
 
 NOT_REPEATED = "a_channel_that_did_not_change_keeps_its_value_though_it_is_not_repeated"
 """What a plain saver does without: LangGraph repeats all values in each put."""
 
 KEPT = [case for case in CASES if case.__name__ != NOT_REPEATED]
-MAKERS = {"plain": InDictionary, "forwarding": lambda: ForwardingSaver(InDictionary())}
+MAKERS = {"plain": WholeSaver, "forwarding": lambda: ForwardingSaver(WholeSaver())}
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -102,7 +77,7 @@ def test_versions_and_classes_are_those_of_the_saver_inside():
 
 
 def test_what_is_stored_stays_as_it_was_when_a_change_fails():
-    saver = InDictionary()
+    saver = WholeSaver()
     where = put(saver, config(), {"a": 1})
     before = dict(saver.stored)
     with pytest.raises(TypeError):

@@ -6,11 +6,11 @@ from collections import Counter
 from contextlib import contextmanager
 from copy import deepcopy
 
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, get_checkpoint_metadata
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from learning.migration import STAMP, Migrations, state_version
+from learning.savers.plain import PlainSaver
 
 from .desk import build_desk
 from .expect import Missed
@@ -62,7 +62,6 @@ def old_threads(saver, rng, customers):
             desk.invoke(Command(resume=True), thread(customer))
             history = list(desk.get_state_history(thread(customer)))
             desk.invoke(None, history[-2].config)  # back to before the first node: a fork, which waits again
-    return desk
 
 
 def everything(saver):
@@ -107,70 +106,44 @@ class Watched(InMemorySaver):
         return super().put(config, checkpoint, metadata, new_versions)
 
 
-class WholeSaver(BaseCheckpointSaver[str]):
-    """Keeps each checkpoint whole, with all its values, as files and most key-value stores do; of one thread each."""
+class WholeSaver(PlainSaver):
+    """Keeps each checkpoint whole, with all its values, as files and most key-value stores do; in a dictionary."""
 
     def __init__(self):
         super().__init__()
-        self.stored, self.tasks = {}, {}
+        self.stored, self._lock = {}, threading.Lock()
 
-    def put(self, config, checkpoint, metadata, new_versions):
-        """Store a checkpoint."""
-        named = config["configurable"]
-        whole = [checkpoint, get_checkpoint_metadata(config, metadata), named.get("checkpoint_id")]
-        self.stored[named["thread_id"], checkpoint["id"]] = self.serde.dumps_typed(whole)
-        return thread(named["thread_id"], "", checkpoint["id"])
+    def read(self, thread_id):
+        """See `PlainSaver`."""
+        return self.stored.get(thread_id)
 
-    def put_writes(self, config, writes, task_id, task_path=""):
-        """Store what a task wrote."""
-        held = self.tasks.setdefault(config["configurable"]["checkpoint_id"], {})
-        for place, (channel, value) in enumerate(writes):
-            held[task_id, channel, place] = self.serde.dumps_typed((task_id, channel, value))
+    def change(self, thread_id, edit):
+        """See `PlainSaver`."""
+        with self._lock:
+            self.stored[thread_id] = edit(self.stored.get(thread_id))
 
-    def get_tuple(self, config):
-        """The checkpoint of that id, or the newest."""
-        return next(self.list(config), None)
+    def remove(self, thread_id):
+        """See `PlainSaver`."""
+        self.stored.pop(thread_id, None)
 
-    def list(self, config, *, filter=None, before=None, limit=None):
-        """All checkpoints, the newest first."""
-        named = config["configurable"] if config else {}
-        count = 0
-        for name, checkpoint_id in sorted(self.stored, key=lambda key: key[1], reverse=True):
-            if name != named.get("thread_id", name) or checkpoint_id != named.get("checkpoint_id", checkpoint_id):
-                continue
-            if before and checkpoint_id >= before["configurable"]["checkpoint_id"]:
-                continue
-            checkpoint, metadata, parent = self.serde.loads_typed(self.stored[name, checkpoint_id])
-            if filter and any(metadata.get(key) != value for key, value in filter.items()):
-                continue
-            if limit is not None and count >= limit:
-                return
-            count += 1
-            writes = [tuple(self.serde.loads_typed(each)) for each in self.tasks.get(checkpoint_id, {}).values()]
-            above = thread(name, "", parent) if parent else None
-            yield CheckpointTuple(thread(name, "", checkpoint_id), checkpoint, metadata, above, writes)
-
-    def get_next_version(self, current, channel):
-        """As InMemorySaver's."""
-        return InMemorySaver.get_next_version(self, current, channel)
+    def threads(self):
+        """See `PlainSaver`."""
+        return list(self.stored)
 
 
-class AsyncOnly(InMemorySaver):
+class Distant(InMemorySaver):
     """A saver that is far away: each put takes some turns of the event loop, and is counted while it is on its way."""
 
     def __init__(self):
         super().__init__()
-        self.at_work, self.most, self.begun, self.threads_at_work = 0, 0, 0, Counter()
-        self.most_threads = 0
+        self.at_work, self.most, self.begun = 0, 0, 0
         self.at = {}
         """What to do when so many puts have begun."""
 
     async def aput(self, config, checkpoint, metadata, new_versions):
         """Wait a little, then store."""
-        name = config["configurable"]["thread_id"]
         self.begun += 1
         self.at_work += 1
-        self.threads_at_work[name] += 1
         self.most = max(self.most, self.at_work)
         try:
             if self.begun in self.at:

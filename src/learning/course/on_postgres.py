@@ -22,9 +22,8 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from learning import services
-from learning.services.server import wait_for
 
-from .expect import Missed, unwritten
+from .expect import Missed
 from .on_redis import in_time
 from .plugin import unattempted
 from .starters import UNWRITTEN
@@ -61,18 +60,6 @@ def written(task: str, script: str) -> None:
     """Skip a test where the SQL script of an answer is still the starter's."""
     if UNWRITTEN.search(script):
         pytest.skip(unattempted(TASKS[task], Path(TASKS[task].notebook)))
-
-
-def attempted_any(task: str, calls: Sequence[Callable[[], Any]]) -> None:
-    """Skip a test where none of some functions is written yet: no server has to start to say so."""
-    for call in calls:
-        try:
-            call()
-        except Exception as error:  # whatever else is wrong, behaviours tell
-            if unwritten(error):
-                continue
-        return
-    pytest.skip(unattempted(TASKS[task], Path(TASKS[task].notebook)))
 
 
 # --- sessions that end ------------------------------------------------------------------------------------------------
@@ -437,14 +424,6 @@ def busy_archiver(connection: psycopg.Connection, seconds: float, idea: str) -> 
     finally:
         goes_on.cancel()
         archiver.resume()
-
-
-def archived(server: services.PostgreSQL) -> None:
-    """Finish the current piece of the write-ahead log, and wait until it is archived."""
-    with server.client(autocommit=True) as connection:
-        connection.execute("SELECT pg_create_restore_point('judge')")
-        (piece,) = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
-    wait_for((server.archive / piece).exists, "the piece is archived")
 
 
 def changed(backup: Path) -> str:

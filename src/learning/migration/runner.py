@@ -10,11 +10,11 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, Check
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..savers.program import Program
-from ..savers.wrappers.base import Call
+from ..savers.wrappers.base import Call, Pause
 from .convert import by_task
 from .rewriting import rewritten, state_version
 from .steps import Migrations, Values
-from .walk import Failures, Name, Pause, Work, aperform, config_of, id_of, is_of_storage, names, page_before, perform
+from .walk import Failures, Name, Work, aperform, config_of, id_of, is_of_storage, names, page_before, perform
 
 EXAMPLES = 3
 """How many changes are shown as examples."""

@@ -3,9 +3,7 @@
 Programs of steps (see `learning.savers.program`): `run` and `arun` go the same way, sync and async.
 """
 
-import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -125,21 +123,6 @@ class Work:
     async def aperform(self) -> Any:
         """The same, in a thread."""
         return await in_thread(self.function, *self.arguments)
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Time for others."""
-
-    seconds: float
-
-    def perform(self) -> None:
-        """Wait."""
-        time.sleep(self.seconds)
-
-    async def aperform(self) -> None:
-        """The same, awaited."""
-        await asyncio.sleep(self.seconds)
 
 
 def perform(program: Program[Result]) -> Result:

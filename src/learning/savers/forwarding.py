@@ -1,18 +1,19 @@
 """A saver that hands every call on to another one: to learn from, and to change a saver in one method.
 
-The wrappers of `learning.savers.wrappers` await the async methods of the saver inside. This one is simpler: each of its
-async methods runs its sync one in a thread, so whoever overrides `get_tuple` has changed `aget_tuple` as well.
+The wrappers of `learning.savers.wrappers` await the async methods of the saver inside. This one is simpler: it runs its
+sync methods in threads.
 """
 
-import asyncio
 import copy
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
+from .in_threads import InThreads
 
-class ForwardingSaver(BaseCheckpointSaver):
+
+class ForwardingSaver(InThreads):
     """A saver that does as `inner` does."""
 
     def __init__(self, inner: BaseCheckpointSaver):
@@ -49,24 +50,3 @@ class ForwardingSaver(BaseCheckpointSaver):
         clone.inner = self.inner.with_allowlist(extra_allowlist)
         clone.serde = clone.inner.serde
         return clone
-
-    async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        """As `put`, in a thread of its own."""
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
-        """As `put_writes`, in a thread of its own."""
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
-
-    async def aget_tuple(self, config: Any) -> CheckpointTuple | None:
-        """As `get_tuple`, in a thread of its own."""
-        return await asyncio.to_thread(self.get_tuple, config)
-
-    async def alist(self, config: Any, **options: Any) -> AsyncIterator[CheckpointTuple]:
-        """As `list`, in a thread of its own."""
-        for found in await asyncio.to_thread(lambda: [*self.list(config, **options)]):
-            yield found
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """As `delete_thread`, in a thread of its own."""
-        await asyncio.to_thread(self.delete_thread, thread_id)

@@ -1,21 +1,21 @@
 """A whole checkpointer over four methods of a storage: to learn from, and to begin with a storage of one's own."""
 
-import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ormsgpack
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
-    BaseCheckpointSaver,
     CheckpointTuple,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
 
+from .in_threads import InThreads
 
-class PlainSaver(BaseCheckpointSaver):
+
+class PlainSaver(InThreads):
     """LangGraph's rules, over a storage that keeps each thread as one piece of bytes.
 
     A subclass says where the bytes are: it writes `read`, `change`, `remove` and `threads`. Each change writes its
@@ -144,29 +144,6 @@ class PlainSaver(BaseCheckpointSaver):
 
     def _unpack(self, packed: Any) -> Any:
         return self.serde.loads_typed(tuple(packed))
-
-    # --- the same, awaited --------------------------------------------------------------------------------------------
-
-    async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        """As `put`, in a thread of its own."""
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
-        """As `put_writes`, in a thread of its own."""
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
-
-    async def aget_tuple(self, config: Any) -> CheckpointTuple | None:
-        """As `get_tuple`, in a thread of its own."""
-        return await asyncio.to_thread(self.get_tuple, config)
-
-    async def alist(self, config: Any, **options: Any) -> AsyncIterator[CheckpointTuple]:
-        """As `list`, in a thread of its own."""
-        for found in await asyncio.to_thread(lambda: [*self.list(config, **options)]):
-            yield found
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """As `delete_thread`, in a thread of its own."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
 
 
 def _names(config: Any) -> tuple[str, str]:
