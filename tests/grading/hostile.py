@@ -60,8 +60,7 @@ for descriptor in range(3, 64):
 os._exit(0)
 """
 
-HOSTILE = [
-    # --- marks that are not earned ---
+FOR_MARKS = [
     Hostile(
         "equal to everything",
         "",
@@ -156,12 +155,15 @@ HOSTILE = [
         "made code in disguise",
         init="f = (lambda: 1)\nf.__code__.replace(co_filename='/usr/lib/json.py')",
     ),
-    # --- the machine ---
+]
+"""They want marks that they have not earned."""
+
+ON_THE_MACHINE = [
     Hostile("loops for ever", "still running after 10 s", init="while True: pass"),
     Hostile(
         "loops for ever, and holds off the alarm",
         "still running after 60 seconds",
-        init="import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\nwhile True: pass",
+        init="import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\nwhile True: time.sleep(1)",
     ),
     Hostile("leaves", "ended the Python process (exit code 0)", init="os._exit(0)"),
     Hostile(
@@ -187,11 +189,14 @@ HOSTILE = [
     Hostile("prints without end", "still running after 10 s", init="while True: print('x' * 10_000)"),
     Hostile("shouts in an error", "", init="raise ValueError('x' * 100_000_000)"),
     Hostile("closes what is open", "", init="os.closerange(3, 100)"),
-    # --- others' things ---
+]
+"""They take what the machine has, or end what runs."""
+
+FOR_OTHERS = [
     Hostile(
         "looks for the gradebook",
-        "looked for files that are not its own (/work",
-        init="import glob\nopen('/work/grades/gradebook.csv')",
+        "looked for files that are not its own (/srv",
+        init="import glob\nopen('/srv/grades/gradebook.csv')",
     ),
     Hostile(
         "reads the worked answers",
@@ -238,3 +243,6 @@ HOSTILE = [
     ),
     Hostile("writes HTML", "", init="raise ValueError('<script>alert(1)</script><img src=x onerror=alert(1)>')"),
 ]
+"""They reach for what is not theirs."""
+
+HOSTILE = [*ON_THE_MACHINE, *FOR_OTHERS, *FOR_MARKS]  # first what takes long

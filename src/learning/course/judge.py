@@ -6,6 +6,7 @@ does, it costs one task.
 
 import json
 import os
+import py_compile
 import signal
 import socket
 import subprocess
@@ -14,11 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .reading import behaviours
-from .tasks import ROOT, Task
+from .tasks import GRADED_TESTS, ROOT, Task
 from .verdict import Behaviour, Verdict
 
 TASK_SECONDS = 60
@@ -40,6 +42,8 @@ class Server:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._asking, served = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server is
+        with suppress(OSError):
+            py_compile.compile(str(GRADED_TESTS), quiet=2)  # once, rather than in each fork
         with served:
             # Not run from a folder of the learner's (-P), nor in the group of processes that Ctrl-C or Jupyter ends.
             self._process = subprocess.Popen(

@@ -34,7 +34,7 @@ from learning.course.tasks import GRADED_TESTS, ROOT, TASKS
 CPU_SECONDS = 120
 """The CPU time that one task may use, even if nobody is left to end it."""
 
-OPTIONS = (f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-s", "--tb=line")
+OPTIONS = (f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-s", "--tb=line", "--assert=plain")
 
 
 def warm_up() -> None:

@@ -37,7 +37,7 @@ from learning.services.server import Server
 from learning.services.workspace import PREFIX
 
 from . import watch
-from .isolation import isolate_this_process, limit_this_process, readable
+from .isolation import SWITCH, Isolation, isolate_this_process, limit_this_process, readable
 from .limits import (
     CANARY_SECONDS,
     CPU_SECONDS,
@@ -187,8 +187,10 @@ class _Session:
         return [process for process in found if process.pid not in kept]
 
     def _too_much(self) -> str:
-        others = self._others()
-        if len(others) > PROCESSES:
+        # To look at each of very many takes long, while they become more.
+        too_many = _own_namespace() and sum(name.isdigit() for name in os.listdir("/proc")) > 3 * PROCESSES
+        others = [] if too_many else self._others()
+        if too_many or len(others) > PROCESSES:
             return f"had more than {PROCESSES} processes"
         if _memory(others, "rss") > MEMORY_BYTES and _memory(others, "uss") > MEMORY_BYTES:
             return f"took more than {MEMORY_BYTES / 2**30:g} GiB of memory"
@@ -300,6 +302,11 @@ def _authentic(line: bytes, secret: bytes) -> dict[str, Any]:
         if line.startswith(secret) and isinstance(event := json.loads(line[len(secret) :]), dict):
             return event
     return {"flag": "wrote a result of its own in place of its judge", "grave": True}
+
+
+def _own_namespace() -> bool:
+    """Whether no process can be seen here that is not in the sandbox."""
+    return os.environ[SWITCH] == Isolation.BUBBLEWRAP
 
 
 def _memory(processes: list[psutil.Process], kind: str) -> int:
