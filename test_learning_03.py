@@ -89,6 +89,7 @@ from learning.course.on_migration import (
 from learning.course.on_postgres import (
     AWKWARD,
     DAMAGES,
+    DIGITS,
     HOT_QUERIES,
     Migration,
     a_history,
@@ -1705,8 +1706,8 @@ class TestPostgreSQLStorage:
                 with no_error(expected="an answer", idea=f"`{name}{given}`. {idea}"):
                     return getattr(work, name)(conn, *given)
 
-            def as_seconds(value):
-                return None if value is None else round(float(value), 4)
+            def rounded(value):
+                return None if value is None else round(float(value), DIGITS)
 
             with behaviour("sessions of each day, also of days without any"):
                 for tenant in ("north", "new", "nobody"):
@@ -1727,7 +1728,7 @@ class TestPostgreSQLStorage:
                         "before it in its conversation, of whatever kind: `lag` first, choose the rows after. Half of "
                         "the steps were faster than p50, 95 % faster than p95 (`percentile_cont`); a mean is neither."
                     )
-                    came = [(node, count, as_seconds(p50), as_seconds(p95)) for node, count, p50, p95 in rows]
+                    came = [(node, count, rounded(p50), rounded(p95)) for node, count, p50, p95 in rows]
                     expect(came, history.times(tenant), idea)
 
             with behaviour("cost of each tenant, also of those without any"):
@@ -1743,13 +1744,13 @@ class TestPostgreSQLStorage:
                     expect(costs, {tenant: f"{cost:.4f}" for tenant, cost in wanted.items()}, idea)
                     idea = "Each tenant once, the dearest first."
                     expect([f"{row[1]:.4f}" for row in rows], sorted(costs.values(), key=float, reverse=True), idea)
-                    shares = {tenant: as_seconds(share) for tenant, cost, share in rows}
+                    shares = {tenant: rounded(share) for tenant, cost, share in rows}
                     idea = "The share of a tenant is its part of the sum of all: 1 for one that has all of it."
-                    expect(shares, {tenant: as_seconds(cost / total) for tenant, cost in wanted.items()}, idea)
+                    expect(shares, {tenant: rounded(cost / total) for tenant, cost in wanted.items()}, idea)
                 before = first - timedelta(days=30)
                 rows = ask("cost_by_tenant", before, before)
                 idea = "On a day on which nothing cost anything each share is 0, and nothing is divided by 0."
-                came = sorted((tenant, float(cost), as_seconds(share)) for tenant, cost, share in rows)
+                came = sorted((tenant, float(cost), rounded(share)) for tenant, cost, share in rows)
                 expect(came, sorted((tenant, 0.0, 0.0) for tenant in history.tenants), idea)
 
             with behaviour("interrupts, how many were answered, and how soon"):
@@ -1762,7 +1763,7 @@ class TestPostgreSQLStorage:
                     )
                     with no_error(expected="(interrupts, resumed, median)", idea=idea):
                         interrupts, resumed, median = came
-                    expect((interrupts, resumed, as_seconds(median)), history.waited(tenant), idea)
+                    expect((interrupts, resumed, rounded(median)), history.waited(tenant), idea)
 
             with behaviour("a tenant's name is data, whatever it looks like"):
                 idea = "A name is a parameter, never a part of the SQL. Each query tells of this tenant alone."

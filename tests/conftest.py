@@ -6,6 +6,7 @@ One server of each kind serves all tests. A test that needs more, or has to see 
 import os
 import shutil
 import tempfile
+import time
 from multiprocessing import util
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from learning import services
 from learning.services.choice import KINDS, SWITCH
 from learning.services.guard import programs
 from learning.services.workspace import PREFIX
+
+GUARDS_SECONDS = 20
+"""How long the guards of owners that were killed may take to clear up."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,7 +35,9 @@ def own_servers(tmp_path_factory):
         patch.setenv("TMPDIR", str(place))
         patch.setattr(tempfile, "tempdir", None)
         yield
-    left = [*programs(place), *place.glob(f"{PREFIX}*")]
+    deadline = time.monotonic() + GUARDS_SECONDS
+    while (left := [*programs(place), *place.glob(f"{PREFIX}*")]) and time.monotonic() < deadline:
+        time.sleep(0.1)
     shutil.rmtree(place, ignore_errors=True)
     assert left == []
 

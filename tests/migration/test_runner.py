@@ -19,7 +19,6 @@ from learning.migration import Migrations, amigrate, migrate, state_version
 from learning.savers import Unavailable
 from learning.savers.wrappers.base import Wrapper
 
-from ..faults.harness import wait_until
 from .conftest import sqlite_saver
 from .shop_steps import migrations
 from .test_convert import Stopping, content, named
@@ -163,15 +162,18 @@ def test_ten_thousand_checkpoints_killed_halfway_and_finished_are_as_if_never_ki
     killed, never = tmp_path / "killed.sqlite", tmp_path / "never.sqlite"
     fill(killed)
     never.write_bytes(killed.read_bytes())
-    heard, telling = FORK.Pipe(duplex=False)
+    ours, theirs = FORK.Pipe()
 
     def told(report):
-        telling.send(report.changed)
+        theirs.send(report.changed)
+        theirs.recv()
 
     child = FORK.Process(target=run_migration, args=(killed, told))
     child.start()
     try:
-        wait_until(lambda: heard.poll() and heard.recv() > THREADS * LENGTH // 2, 60)
+        while ours.poll(60) and ours.recv() <= THREADS * LENGTH // 2:
+            ours.send("go on")
+        ours.send("go on")
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.join()

@@ -26,6 +26,9 @@ from .verdict import Behaviour, Verdict
 TASK_SECONDS = 60
 """How long one task may take in all, whatever its behaviours do to outlive their own limit."""
 
+START_SECONDS = 60
+"""How long a test may take to start: a busy machine is not the learner's fault."""
+
 
 class JudgeError(Exception):
     """Nothing could be judged, and the learner's code is not the reason. The message says what went wrong."""
@@ -129,7 +132,7 @@ def judge(task: Task, notebook: Path, folder: Path | None = None) -> Verdict:
 
 def _events(connection: socket.socket) -> Iterator[dict[str, Any]]:
     """What is reported, until the test has an outcome or its process an end, or time is up."""
-    deadline = time.monotonic() + TASK_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     received = b""
     while True:
         connection.settimeout(max(0.001, deadline - time.monotonic()))
@@ -141,6 +144,8 @@ def _events(connection: socket.socket) -> Iterator[dict[str, Any]]:
         for line in lines:
             event = json.loads(line)
             yield event
+            if "started" in event:
+                deadline = time.monotonic() + TASK_SECONDS
             if "outcome" in event or "exit_code" in event:
                 return
         if not chunk:
