@@ -1,7 +1,4 @@
-"""What a submission may use while it is judged."""
-
-TASK_SECONDS = 60
-"""How long one task may take in all."""
+"""What a submission may use while it is judged; the time for a task is that of `judge`."""
 
 CANARY_SECONDS = 30
 """How much longer the tests may take to judge the known wrong answer afterwards."""

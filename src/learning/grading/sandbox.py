@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from learning.course.judge import JudgeError, Server, verdict_of
+from learning.course.judge import TASK_SECONDS, JudgeError, Server, verdict_of
 from learning.course.reading import shared_servers
 from learning.course.tasks import TASKS, Task
 from learning.course.verdict import Verdict
 
 from .isolation import Isolation, enclosed, environment, isolation
-from .limits import CANARY_SECONDS, TASK_SECONDS
+from .limits import CANARY_SECONDS
 
 SILENT_SECONDS = TASK_SECONDS + CANARY_SECONDS + 60
 """After how long without a word the sandbox has been stopped by what runs in it."""

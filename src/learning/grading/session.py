@@ -28,6 +28,7 @@ import pytest
 from learning import services
 from learning.course import warm
 from learning.course.answers import Answers, Unusable
+from learning.course.judge import START_SECONDS, TASK_SECONDS
 from learning.course.plugin import Source
 from learning.course.reading import asked_for, shared_servers
 from learning.course.starters import written_answer
@@ -44,7 +45,6 @@ from .limits import (
     DISK_BYTES,
     MEMORY_BYTES,
     PROCESSES,
-    TASK_SECONDS,
     TOLD_BYTES,
 )
 
@@ -140,7 +140,7 @@ class _Session:
             _judge_here(task, notebook, lambda event: _write(writing, secret, event))
         os.close(writing)
         self._tell(task, {"began": True})
-        limit = self._follow(task, child, reading, secret, began + TASK_SECONDS)
+        limit = self._follow(task, child, reading, secret)
         os.close(reading)
         if limit:
             self._tell(task, {"limit": limit, "seconds": time.monotonic() - began})
@@ -150,9 +150,10 @@ class _Session:
         ended = {"exit_code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began}
         self._tell(task, ended | {"left": left, "disk_full": _full(self._place)})
 
-    def _follow(self, task: Task, child: int, reading: int, secret: bytes, deadline: float) -> str:
+    def _follow(self, task: Task, child: int, reading: int, secret: bytes) -> str:
         """Pass on what a task's test tells, until its process ends. Says which limit was passed, if one was."""
         os.set_blocking(reading, False)
+        deadline = time.monotonic() + START_SECONDS
         received, told, looked, judged = b"", 0, 0.0, False
         while True:
             select.select([reading], [], [], LOOK_SECONDS)
@@ -165,6 +166,8 @@ class _Session:
                 for line in lines:
                     event = _authentic(line, secret)
                     self._tell(task, event)
+                    if "started" in event:
+                        deadline = time.monotonic() + TASK_SECONDS
                     if "outcome" in event and not judged:
                         judged, deadline = True, deadline + CANARY_SECONDS
             if ended:
