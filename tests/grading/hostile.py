@@ -245,4 +245,4 @@ FOR_OTHERS = [
 ]
 """They reach for what is not theirs."""
 
-HOSTILE = [*ON_THE_MACHINE, *FOR_OTHERS, *FOR_MARKS]  # first what takes long
+HOSTILE = [*ON_THE_MACHINE, *FOR_OTHERS, *FOR_MARKS]
