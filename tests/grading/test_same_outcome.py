@@ -56,7 +56,7 @@ def notebook_with(lesson: int, answers: list[Wrong | Right]) -> bytes:
     return json.dumps(notebook).encode()
 
 
-@pytest.mark.parametrize(("lesson", "answers"), handed_in())
+@pytest.mark.parametrize(("lesson", "answers"), list(handed_in()))
 def test_a_check_and_a_grade_agree(
     request: pytest.FixtureRequest, tmp_path: Path, sandbox: Sandbox, lesson: int, answers: list[Wrong | Right]
 ):
