@@ -24,8 +24,8 @@ PYTHONS = ("3.11.0", "3.11.2", "3.11.14", "3.12.0", "3.13.0")
 HERE = platform.python_version()
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["test"]]
-OPTIONAL = {canonicalize_name(Requirement(line).name) for line in EXTRAS["s3"] + EXTRAS["bench"]}
-OPTIONAL |= {"aiosqlite", "sqlite-vec"}  # what these bring along
+OPTIONAL = {canonicalize_name(Requirement(line).name) for line in EXTRAS["s3"] + EXTRAS["bench"] + EXTRAS["browser"]}
+OPTIONAL |= {"aiosqlite", "sqlite-vec", "greenlet"}  # what these bring along
 OPTIONAL -= {canonicalize_name(each.name) for each in REQUIREMENTS}
 """Pinned, and not installed by `make`."""
 
