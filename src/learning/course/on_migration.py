@@ -92,7 +92,7 @@ class Watched(InMemorySaver):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.puts = Counter()
+        self.puts: Counter[str] = Counter()
         self.left = None
         """How many more puts there are before it stops, if it does."""
 
@@ -196,7 +196,7 @@ def missed_within():
     except Missed:
         raise
     except Exception as error:
-        cause = error
+        cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, Missed):
                 raise cause from None
