@@ -282,9 +282,10 @@ def _block(text: str, lead: str) -> str:
 
 
 def _tidy(verdict: Verdict) -> Verdict:
-    behaviours = [
-        Behaviour(**{key: _printable(text) for key, text in asdict(each).items()}) for each in verdict.behaviours
-    ]
+    behaviours = []
+    for each in verdict.behaviours:
+        told: dict[str, Any] = {key: _printable(text) for key, text in asdict(each).items()}
+        behaviours.append(Behaviour(**told))
     return replace(verdict, reason=_printable(verdict.reason), behaviours=behaviours)
 
 

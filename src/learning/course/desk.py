@@ -69,7 +69,7 @@ def build_desk(version: int, saver: BaseCheckpointSaver, approving: str = "appro
     def close(state: Any) -> Any:
         return {"notes": [f"v{version} says: {words(state)}"]}
 
-    graph = StateGraph(schema)
+    graph: StateGraph[Any] = StateGraph(schema)
     for name, node in (("greet", greet), (approving, approve), ("close", close)):
         graph.add_node(name, node)
     graph.add_edge(START, "greet")

@@ -122,7 +122,7 @@ def behaviours(task: Task) -> list[str]:
     )
     calls = (item.context_expr for node in ast.walk(test) if isinstance(node, ast.With) for item in node.items)
     named = [call for call in calls if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "behaviour"]
-    return [call.args[0].value for call in sorted(named, key=lambda call: call.lineno)]
+    return [ast.literal_eval(call.args[0]) for call in sorted(named, key=lambda call: call.lineno)]
 
 
 def _events(connection: socket.socket) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 import nbformat
 
@@ -18,7 +18,8 @@ from learning.course.tasks import LESSONS
 
 from .marks import POINTS, Marks, graded_tasks, lesson_of, mark, points, write_into
 
-AS_TEXT = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a learner's name may be no UTF-8
+# A learner's name may be no UTF-8.
+AS_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
 
 LOOSE = "not in a folder of its own, named after the learner, so it was not graded"
 
@@ -168,7 +169,7 @@ def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:
         target.write_bytes(content)
 
 
-def _write_gradebook(file: TextIO, graded: list[Graded], lessons: Collection[int]) -> None:
+def _write_gradebook(file: IO[str], graded: list[Graded], lessons: Collection[int]) -> None:
     tasks = [task.name for lesson in lessons for task in graded_tasks(lesson)]
     out_of = POINTS * len(tasks)
     table = csv.writer(file)
@@ -176,8 +177,8 @@ def _write_gradebook(file: TextIO, graded: list[Graded], lessons: Collection[int
     for each in graded:
         verdicts = {verdict.task: verdict for marks in each.lessons.values() for verdict in marks.verdicts}
         earned = [points(verdicts[task]) if task in verdicts else 0.0 for task in tasks]
-        row = [round(sum(earned), 2), out_of, round(100 * sum(earned) / out_of, 1), "; ".join(each.remarks)]
-        table.writerow([_as_cell(each.learner), *earned, *row[:3], _as_cell(row[3])])
+        totals = [round(sum(earned), 2), out_of, round(100 * sum(earned) / out_of, 1)]
+        table.writerow([_as_cell(each.learner), *earned, *totals, _as_cell("; ".join(each.remarks))])
 
 
 def _as_cell(text: str) -> str:
