@@ -34,6 +34,40 @@ def lab(
         raise typer.Exit(2) from None
 
 
+@app.command("status")
+def show_status() -> None:
+    """Tell how far you are: the lessons, their tasks, the time spent, and what comes next."""
+    from .course import progress
+    from .course.status import StatusCard
+
+    typer.echo(StatusCard(progress.load()))
+
+
+@app.command()
+def reset(
+    lesson: Annotated[str, typer.Argument(help="A lesson by number or name (1, 01_memory).")],
+) -> None:
+    """Start a lesson afresh: put its notebook back as it was, and keep a copy of yours."""
+    from .course import build, progress
+    from .course.tasks import LESSONS, ROOT, lesson_called
+
+    try:
+        number = lesson_called(lesson)
+        name, _ = LESSONS[number]
+        kept = build.reset(ROOT, name)
+    except LookupError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    except FileNotFoundError:
+        typer.echo(f"solutions/{name}.ipynb is missing: the notebook is made from it.", err=True)
+        raise typer.Exit(2) from None
+    progress.forget(number)
+    if kept:
+        typer.echo(f"Your notebook is kept as {kept.relative_to(ROOT)}.")
+    typer.echo(f"notebooks/{name}.ipynb is as it was at first, and its tasks count as not tried.")
+    typer.echo("If it is open in Lab, take `Reload Notebook from Disk` in Lab's File menu, and restart its kernel.")
+
+
 @app.command()
 def build(
     check: Annotated[

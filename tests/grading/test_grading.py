@@ -365,7 +365,10 @@ def test_only_the_lessons_that_are_asked_for_are_graded(tmp_path: Path):
     )
 
     refused = subprocess.run([*command, "--lesson", "9"], capture_output=True, text=True)
-    assert (refused.returncode, refused.stderr.strip()) == (2, "There is no lesson 9 to grade: there are 1, 2, 3, 4, 5.")
+    assert (refused.returncode, refused.stderr.strip()) == (
+        2,
+        "There is no lesson 9 to grade: there are 1, 2, 3, 4, 5.",
+    )
 
 
 def test_a_script_without_a_main_guard_may_grade(tmp_path: Path):

@@ -8,6 +8,7 @@ version 3   as 2, and currency: text, such as EUR
 """
 
 import operator
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -53,11 +54,18 @@ def _words3(state: Any) -> str:
     return f"{state.get('name')} gets {state.get('cents')} cents in {state.get('currency')}"
 
 
-VERSIONS = {1: (State1, _words1), 2: (State2, _words2), 3: (State3, _words3)}
+VERSIONS: dict[int, tuple[type[Any], Callable[[Any], str]]] = {
+    1: (State1, _words1),
+    2: (State2, _words2),
+    3: (State3, _words3),
+}
 
 
-def build_desk(version: int, saver: BaseCheckpointSaver, approving: str = "approve") -> CompiledStateGraph:
-    """The desk as it was deployed in this version, with its node for the approval under this name."""
+def build_desk(version: int, saver: BaseCheckpointSaver | None, approving: str = "approve") -> CompiledStateGraph:
+    """The desk as it was deployed in this version, with its node for the approval under this name.
+
+    Without a saver it can be a node of another graph, and stores its states in the saver of that.
+    """
     schema, words = VERSIONS[version]
 
     def greet(state: Any) -> Any:
@@ -69,7 +77,7 @@ def build_desk(version: int, saver: BaseCheckpointSaver, approving: str = "appro
     def close(state: Any) -> Any:
         return {"notes": [f"v{version} says: {words(state)}"]}
 
-    graph: StateGraph[Any] = StateGraph(schema)
+    graph = StateGraph(schema)
     for name, node in (("greet", greet), (approving, approve), ("close", close)):
         graph.add_node(name, node)
     graph.add_edge(START, "greet")
