@@ -13,7 +13,7 @@ import re
 from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -22,7 +22,16 @@ from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Send, interrupt
 
-ORDERS = {
+
+class Order(TypedDict):
+    """What the shop knows of an order; the price is in EUR."""
+
+    item: str
+    price: float
+    status: str
+
+
+ORDERS: dict[str, Order] = {
     "1001": {"item": "espresso machine", "price": 249.00, "status": "delivered"},
     "1002": {"item": "coffee grinder", "price": 89.50, "status": "on its way"},
     "1003": {"item": "milk jug", "price": 19.90, "status": "delivered"},
@@ -54,7 +63,7 @@ def refund_order(order_id: str) -> str:
 class ScriptedModel(BaseChatModel):
     """A chat model without a network: the same conversation always gets the same answer."""
 
-    def _generate(self, messages: list[AnyMessage], *args: Any, **kwargs: Any) -> ChatResult:
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=_answer(messages))])
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> "ScriptedModel":
@@ -66,7 +75,7 @@ class ScriptedModel(BaseChatModel):
         return "scripted"
 
 
-def _answer(messages: list[AnyMessage]) -> AIMessage:
+def _answer(messages: list[BaseMessage]) -> AIMessage:
     if messages[-1].type == "tool":
         return AIMessage(" ".join(_results_of_last_call(messages)))
     request = messages[-1].text
@@ -83,7 +92,7 @@ def _answer(messages: list[AnyMessage]) -> AIMessage:
     return AIMessage("", tool_calls=calls)
 
 
-def _results_of_last_call(messages: list[AnyMessage]) -> list[str]:
+def _results_of_last_call(messages: list[BaseMessage]) -> list[str]:
     last_call = max(place for place, message in enumerate(messages) if message.type == "ai")
     return [message.text for message in messages[last_call + 1 :]]
 
@@ -105,10 +114,11 @@ def _reply(call: ToolCall, text: str) -> ToolMessage:
 
 def _check(state: RefundState) -> Command[Literal["approve", "__end__"]]:
     order_id = state["call"]["args"]["order_id"]
-    if ORDERS.get(order_id, {}).get("status") == "delivered":
+    order = ORDERS.get(order_id)
+    if order and order["status"] == "delivered":
         return Command(goto="approve")
     refusal = _reply(state["call"], f"Order {order_id} has not been delivered, so there is nothing to refund.")
-    return Command(goto=END, update={"messages": [refusal]})
+    return Command(goto="__end__", update={"messages": [refusal]})
 
 
 def _approve(state: RefundState) -> Command[Literal["pay", "__end__"]]:
@@ -117,7 +127,8 @@ def _approve(state: RefundState) -> Command[Literal["pay", "__end__"]]:
     approved = interrupt({"question": f"Refund {amount:.2f} EUR for order {order_id}?"})
     if approved:
         return Command(goto="pay")
-    return Command(goto=END, update={"messages": [_reply(state["call"], "I am sorry, we cannot refund this order.")]})
+    refusal = _reply(state["call"], "I am sorry, we cannot refund this order.")
+    return Command(goto="__end__", update={"messages": [refusal]})
 
 
 def _pay(state: RefundState) -> RefundState:
@@ -148,14 +159,16 @@ class SupportState(TypedDict, total=False):
     refunded: Annotated[float, operator.add]
 
 
-def _look_up(call: ToolCall) -> SupportState:
-    return {"messages": [_reply(call, look_up_order.invoke(call["args"]))]}
+def _look_up(state: ToolCall) -> SupportState:  # what `Send` gives a task is its state
+    return {"messages": [_reply(state, look_up_order.invoke(state["args"]))]}
 
 
 def _next_tasks(state: SupportState) -> list[Send] | str:
-    calls = state["messages"][-1].tool_calls
+    answer = state["messages"][-1]
+    assert isinstance(answer, AIMessage), "the assistant has the last word"
     return [
-        Send("refund", {"call": call}) if call["name"] == refund_order.name else Send("look_up", call) for call in calls
+        Send("refund", {"call": call}) if call["name"] == refund_order.name else Send("look_up", call)
+        for call in answer.tool_calls
     ] or END
 
 

@@ -1,6 +1,7 @@
 """What is wrong in a store is found and named; repair mends it or sets it aside, and loses nothing."""
 
 import json
+import os
 from typing import Annotated, NotRequired, TypedDict
 
 import pytest
@@ -156,3 +157,13 @@ def test_a_file_that_is_damaged_does_not_hide_the_other_threads(tmp_path):
 def test_a_store_of_others_is_not_taken_for_a_healthy_one():
     with pytest.raises(InvalidRequest, match="InMemorySaver: convert it first"):
         list(validate(InMemorySaver()))
+
+
+def test_what_is_removed_while_a_store_is_repaired_needs_no_repair(monkeypatch, tmp_path):
+    saver = Saver(MemoryEngine())
+    talk(saver)
+    again(saver, next(saver.list(named("done"))), "missing", id="1")
+    monkeypatch.setattr(os, "fsync", lambda _: saver.delete_thread("ana"))  # after all was read, before all is mended
+    report = repair(saver, tmp_path / "aside.jsonl")
+    assert [each.checkpoint_id for each in report.mended] == ["1"]
+    assert list(saver.list(named("ana"))) == list(validate(saver)) == []

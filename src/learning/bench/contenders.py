@@ -13,8 +13,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
+from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
 from .. import services
@@ -107,7 +108,7 @@ def _schema(server: PostgreSQL, url: str, token: str) -> Iterator[Any]:
         tables = "SELECT oid::regclass::text, pg_total_relation_size(oid) FROM pg_class WHERE relkind = 'r'"
         found = connection.execute(f"{tables} AND relnamespace = '{token}'::regnamespace").fetchall()
         rows = "SELECT coalesce(sum(pg_column_size(each.*)), 0)::bigint FROM {} each"
-        sizes = [connection.execute(rows.format(table)).fetchone()[0] for table, _ in found]
+        sizes = [size for table, _ in found for (size,) in connection.execute(rows.format(table))]
         return sum(sizes), sum(size for _, size in found)
 
     with server.client(autocommit=True) as connection:
@@ -175,7 +176,8 @@ SERVERS: dict[str, Callable[[], Server]] = {
 
 
 def _ours(url: str, token: str, stack: ExitStack) -> BaseCheckpointSaver:
-    parts, options = urlsplit(url), {}
+    parts = urlsplit(url)
+    options: dict[str, Any] = {}
     if parts.scheme == "postgresql":
         options = {"pool": POOL}
     elif parts.scheme in ("redis", "redis+cluster"):
@@ -204,7 +206,8 @@ def _postgres_saver_on_pool(url: str, token: str, stack: ExitStack) -> BaseCheck
     from langgraph.checkpoint.postgres import PostgresSaver
 
     settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    saver = PostgresSaver(stack.enter_context(ConnectionPool(url, max_size=POOL, kwargs=settings, open=True)))
+    pool = ConnectionPool(url, connection_class=Connection[DictRow], max_size=POOL, kwargs=settings, open=True)
+    saver = PostgresSaver(stack.enter_context(pool))
     saver.setup()
     return saver
 
@@ -275,9 +278,9 @@ def counted(server: Server) -> Iterator[tuple[str, Proxy]]:
     """A URL that leads to a server through a proxy, and the proxy."""
     if isinstance(server, PostgreSQL):
         parts = conninfo_to_dict(server.url)
-        host, port = parts.get("host", "localhost"), int(parts.get("port", 5432))
+        host, port = str(parts.get("host") or "localhost"), int(parts.get("port") or 5432)
         with Proxy([f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)]) as proxy:
-            host, port = proxy.addresses[0]
+            ((host, port),) = proxy.addresses
             yield _postgres_url(server.url, host=host, port=port), proxy
         return
     places = [(host, int(port)) for host, port in re.findall(r"([\w.-]+):(\d+)(?=[,/?]|$)", server.url)]

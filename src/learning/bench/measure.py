@@ -101,7 +101,9 @@ def _grow(opened: dict[str, Opened], said: list[Any], plan: Plan, tell: Tell) ->
     """Bytes and times, while a conversation in each saver grows a superstep at a time."""
     order = random.Random(1)
     talks = {name: Conversation(each.saver, f"{each.token}talk", said) for name, each in opened.items()}
-    seconds = {name: {str(size): {each: [] for each in OPERATIONS} for size in plan.sizes} for name in opened}
+    seconds: dict[str, dict[str, dict[str, list[float]]]] = {
+        name: {str(size): {each: [] for each in OPERATIONS} for size in plan.sizes} for name in opened
+    }
     stored: dict[str, dict[str, Any]] = {name: {} for name in opened}
     half = plan.repeats // 2
     last = max(plan.sizes) + half

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from select import select
 from socketserver import ThreadingTCPServer
 from threading import Thread
@@ -28,12 +29,13 @@ class Proxy:
     def __init__(self, targets: Sequence[Address], *, cluster: bool = False):
         self.trips = 0
         self.listeners = [
-            ThreadingTCPServer((LOOPBACK, 0), lambda client, *_, target=target: self._serve(client, target))
+            # It calls what is said to be a class, and does nothing with what that returns.
+            ThreadingTCPServer((LOOPBACK, 0), partial(self._serve, target))  # type: ignore[arg-type]
             for target in targets
         ]
-        self.addresses = [listener.server_address for listener in self.listeners]
+        self.addresses = [(LOOPBACK, listener.server_address[1]) for listener in self.listeners]
         pairs = zip(targets, self.addresses, strict=True) if cluster else ()
-        self._said = {b":%d\r\n" % target[1]: b":%d\r\n" % address[1] for target, address in pairs}
+        self._said = {f":{target[1]}\r\n".encode(): f":{address[1]}\r\n".encode() for target, address in pairs}
         """The nodes of a cluster tell clients of each other's ports: they are to hear of ours."""
 
     def __enter__(self) -> Self:
@@ -47,7 +49,7 @@ class Proxy:
             listener.shutdown()
             listener.server_close()
 
-    def _serve(self, client: socket.socket, target: Address) -> None:
+    def _serve(self, target: Address, client: socket.socket, *_: object) -> None:
         with suppress(OSError), _connected(target) as server:
             self._pass_on(client, server)
 

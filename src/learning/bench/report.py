@@ -115,7 +115,8 @@ def _table(result: dict[str, Any], measured: str, title: str, about: str, column
     for saver in savers.values():
         if not saver["ours"]:
             yardsticks.setdefault(saver["group"], saver)
-    heads, rows = [], {name: [] for name in savers}
+    heads: list[tuple[str, int]] = []
+    rows: dict[str, list[float | None]] = {name: [] for name in savers}
     for column in columns:
         if all(column.value(saver) is None for saver in savers.values()):
             continue
@@ -195,5 +196,6 @@ def _plot(result: dict[str, Any], path: Path) -> None:
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     ends = last[False] | last[True]
-    figure.legend(handles=sorted(ends, key=ends.get, reverse=True), loc="outside right center", frameon=False)
+    lines = sorted(ends, key=lambda line: ends[line], reverse=True)
+    figure.legend(handles=lines, loc="outside right center", frameon=False)
     figure.savefig(path, dpi=150)

@@ -6,7 +6,8 @@ import uuid
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
@@ -41,7 +42,7 @@ class Conversation:
 
     def __init__(self, saver: BaseCheckpointSaver, thread: str, said: list[AnyMessage]):
         self.saver = saver
-        self.thread: Any = {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
+        self.thread: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
         self.length = 0
         self._said = said
         self._config = self.thread
@@ -53,7 +54,7 @@ class Conversation:
         seen, self._version = self._version, self.saver.get_next_version(self._version, None)
         self._start = self._start or self._version
         self.length += 1
-        checkpoint = {
+        checkpoint: Checkpoint = {
             "v": 4,
             "id": str(uuid6(clock_seq=self.length)),
             "ts": f"2026-11-25T14:{self.length // 60 % 60:02}:{self.length % 60:02}.123456+00:00",
@@ -70,7 +71,7 @@ class Conversation:
             },
             "updated_channels": [*self._changed()],
         }
-        metadata = {"source": "loop", "step": self.length, "parents": {}}
+        metadata: CheckpointMetadata = {"source": "loop", "step": self.length, "parents": {}}
         begin = time.perf_counter()
         self._config = self.saver.put(self._config, checkpoint, metadata, self._changed())
         return time.perf_counter() - begin
@@ -88,7 +89,7 @@ class Conversation:
         begin = time.perf_counter()
         found = self.saver.get_tuple(self.thread)
         seconds = time.perf_counter() - begin
-        if found.checkpoint["channel_values"]["messages"] != self._said[: self.length]:
+        if found is None or found.checkpoint["channel_values"]["messages"] != self._said[: self.length]:
             raise ValueError("it gives back other messages than were stored")
         return seconds
 
@@ -107,7 +108,8 @@ class Conversation:
 
 def agent_run(saver: BaseCheckpointSaver, thread: str) -> float:
     """Have a whole conversation with the course's support agent; how many seconds that took."""
-    agent, config = build_agent(saver), {"configurable": {"thread_id": thread}}
+    agent = build_agent(saver)
+    config: RunnableConfig = {"configurable": {"thread_id": thread}}
     begin = time.perf_counter()
     for request in REQUESTS:
         answer = agent.invoke({"messages": [("user", request)]}, config)

@@ -96,7 +96,7 @@ class Answers:
         self.path = path
         self._module = ModuleType(f"answers_{next(_modules)}")
         sys.modules[self._module.__name__] = self._module  # where dataclasses and serializers look a class up
-        self._module.display = print  # a notebook has it without an import
+        vars(self._module)["display"] = print  # a notebook has it without an import
         self._statements: list[Statement] = []
         self._broken: list[BrokenCell] = []
         self._done: set[int] = set()
@@ -296,8 +296,9 @@ def _compile(tree: ast.Module, filename: str) -> CodeType:
 
 def _unusable(broken: BrokenCell) -> Unusable:
     error = broken.error
+    file = (error.filename or "").strip("<>")
     line = f"\n    {error.text.rstrip()}" if error.text else ""
-    return Unusable(f"{error.filename.strip('<>')}, line {error.lineno}: {type(error).__name__}: {error.msg}{line}")
+    return Unusable(f"{file}, line {error.lineno}: {type(error).__name__}: {error.msg}{line}")
 
 
 def _as_syntax_error(error: Exception, filename: str) -> SyntaxError:
@@ -343,7 +344,8 @@ def _globals(table: symtable.SymbolTable, *, at_once: bool = False) -> set[str]:
 
 def _changed(node: ast.stmt) -> tuple[set[str], set[str]]:
     """The names on whose objects a statement sets an attribute, and those that it changes in this or another way."""
-    patches, changes = set(), set()
+    patches: set[str | None] = set()
+    changes: set[str | None] = set()
     for part in _outside_functions(node):
         match part:
             case ast.Attribute(value=changed, ctx=ast.Store() | ast.Del()):
@@ -357,7 +359,7 @@ def _changed(node: ast.stmt) -> tuple[set[str], set[str]]:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 called = [each.func if isinstance(each, ast.Call) else each for each in part.decorator_list]
                 changes |= {_root(each) for each in called if isinstance(each, ast.Attribute)}
-    return patches - {None}, (changes | patches) - {None}
+    return set(filter(None, patches)), set(filter(None, changes | patches))
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:

@@ -216,7 +216,7 @@ def _answer_faults(cell: NotebookNode) -> Iterator[str]:
 
 
 def _task_faults(master: NotebookNode, task: Task) -> Iterator[str]:
-    places = {"answer": [], "check": []}
+    places: dict[str, list[int]] = {"answer": [], "check": []}
     hints = 0
     for place, cell in enumerate(master.cells):
         about = cell.metadata.get("learning", {}).get("task")

@@ -229,9 +229,10 @@ def _text_item(behaviour: Behaviour, told: dict[str, str]) -> str:
 
 
 def _tidy(verdict: Verdict) -> Verdict:
-    behaviours = [
-        Behaviour(**{key: _printable(text) for key, text in asdict(each).items()}) for each in verdict.behaviours
-    ]
+    behaviours = []
+    for each in verdict.behaviours:
+        told: dict[str, Any] = {key: _printable(text) for key, text in asdict(each).items()}
+        behaviours.append(Behaviour(**told))
     return replace(verdict, reason=_printable(verdict.reason), behaviours=behaviours)
 
 

@@ -8,6 +8,7 @@ version 3   as 2, and currency: text, such as EUR
 """
 
 import operator
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -53,7 +54,11 @@ def _words3(state: Any) -> str:
     return f"{state.get('name')} gets {state.get('cents')} cents in {state.get('currency')}"
 
 
-VERSIONS = {1: (State1, _words1), 2: (State2, _words2), 3: (State3, _words3)}
+VERSIONS: dict[int, tuple[type[Any], Callable[[Any], str]]] = {
+    1: (State1, _words1),
+    2: (State2, _words2),
+    3: (State3, _words3),
+}
 
 
 def build_desk(version: int, saver: BaseCheckpointSaver | None, approving: str = "approve") -> CompiledStateGraph:

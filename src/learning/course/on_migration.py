@@ -130,7 +130,7 @@ class Watched(InMemorySaver):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.puts = Counter()
+        self.puts: Counter[str] = Counter()
         self.left = None
         """How much more it stores before it stops, if it does."""
 

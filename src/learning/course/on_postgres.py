@@ -84,7 +84,8 @@ def ended_while_it_waits(admin: psycopg.Connection, session: psycopg.Connection,
     query = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
     waited = False
     while not over.wait(0.01) and not waited:
-        waited = bool(admin.execute(query, [pid]).fetchone()[0])
+        ((locks,),) = admin.execute(query, [pid])
+        waited = bool(locks)
     admin.execute("SELECT pg_terminate_backend(%s, 2000)", [pid])
     in_time(3, "a call whose session was ended", "An error has to get out: do not wait for ever.", over.wait)
     return waited
@@ -117,10 +118,12 @@ class FragileCursor(psycopg.Cursor):
         super().executemany(*args, **options)
 
     def _count(self) -> None:
-        if self.connection.count == self.connection.last:
-            with psycopg.connect(self.connection.url, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 2000)", [self.connection.info.backend_pid])
-        self.connection.count += 1
+        connection = self.connection
+        assert isinstance(connection, Fragile), "see `fragile`"
+        if connection.count == connection.last:
+            with psycopg.connect(connection.url, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 2000)", [connection.info.backend_pid])
+        connection.count += 1
 
 
 def fragile(url: str, last: int | None) -> Fragile:
@@ -155,7 +158,8 @@ def migrations(count: int) -> list[Migration]:
 
 def noted(connection: psycopg.Connection) -> list[str]:
     """What migrations have noted, sorted as text; nothing where the first has not run."""
-    if connection.execute("SELECT to_regclass('log')").fetchone()[0] is None:
+    ((log,),) = connection.execute("SELECT to_regclass('log')")
+    if log is None:
         return []
     return sorted(done for (done,) in connection.execute("SELECT done FROM log"))
 
@@ -272,7 +276,7 @@ class ShopHistory:
             number += 1
             self.sessions.setdefault((tenant, at.date()), set()).add(thread_id)
             self.costs[tenant, at.date()] = self.costs.get((tenant, at.date()), Decimal(0)) + (cost or 0)
-            if kind == "loop":
+            if node is not None:
                 self.seconds.setdefault((tenant, node), []).append(seconds)
 
         for _ in range(rng.randint(1, 4)):
@@ -349,7 +353,8 @@ def end_sessions(admin: psycopg.Connection) -> int:
         "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
-    return admin.execute(query).fetchone()[0]
+    ((count,),) = admin.execute(query)
+    return count
 
 
 @contextmanager
@@ -371,7 +376,8 @@ def sessions(admin: psycopg.Connection, condition: str = "true") -> int:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename <> current_user"
         f" AND backend_type = 'client backend' AND {condition}"
     )
-    return admin.execute(query).fetchone()[0]
+    ((count,),) = admin.execute(query)
+    return count
 
 
 # --- backups ----------------------------------------------------------------------------------------------------------
@@ -409,7 +415,8 @@ def busy_archiver(connection: psycopg.Connection, seconds: float, idea: str) -> 
         Missed: from `services.postgres`, if a restored server is started before the archive goes on.
     """
     query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'"
-    archiver = psutil.Process(connection.execute(query).fetchone()[0])
+    ((pid,),) = connection.execute(query)
+    archiver = psutil.Process(pid)
     goes_on = threading.Timer(seconds, archiver.resume)
     start = services.postgres
 

@@ -24,7 +24,7 @@ from redis import Redis as Client
 from learning import services
 from learning.agent import build_agent
 from learning.bench.proxy import Proxy
-from learning.services.server import Node, S, Server, wait_for
+from learning.services.server import Node, S, wait_for
 
 from .expect import Missed, unwritten
 from .plugin import unattempted
@@ -120,8 +120,8 @@ def another_connection_each_time() -> Iterator[None]:
 def counting(redis: services.Redis) -> Iterator[tuple[Any, Callable[[], int]]]:
     """A client of a Redis, and how many round trips it has made, counted by a proxy before the server."""
     url = urlsplit(redis.url)
-    with Proxy([(url.hostname, url.port)]) as proxy:
-        host, port = proxy.addresses[0]
+    with Proxy([(url.hostname or "localhost", url.port or 6379)]) as proxy:
+        ((host, port),) = proxy.addresses
         place = f"{url.netloc.rpartition('@')[0]}@{host}:{port}"
         with Client.from_url(urlunsplit(url._replace(netloc=place))) as client:
             yield client, lambda: proxy.trips
@@ -294,7 +294,7 @@ def _as_bytes(checkpoint: Any) -> bytes:
     return JsonPlusSerializer().dumps_typed(checkpoint["channel_values"])[1]
 
 
-def commands(redis: Server, *names: str) -> int:
+def commands(redis: services.Redis, *names: str) -> int:
     """How often a Redis has performed these commands since it began."""
     stats = redis.client().info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in names)
@@ -313,7 +313,7 @@ def difference(came: Any, wanted: Any, path: str = "the value") -> str:
     if isinstance(wanted, float) and math.isnan(wanted) and math.isnan(came):
         return ""
     parts, came_parts = _parts(wanted), _parts(came)
-    if parts is not None:
+    if parts is not None and came_parts is not None:
         if len(parts) != len(came_parts):
             return f"{path} has {len(came_parts)} parts, not {len(parts)}"
         for (name, part), (came_name, came_part) in zip(parts, came_parts, strict=True):

@@ -51,7 +51,7 @@ def put(saver, thread_id, namespace="", **values):
 
 def stored(saver):
     """The bytes that an InMemorySaver holds, as {thread: [bytes, …]}: checkpoints, metadata, blobs and writes."""
-    held = {}
+    held: dict[str, list[bytes]] = {}
     for thread_id, namespaces in saver.storage.items():
         for checkpoints in namespaces.values():
             for checkpoint, metadata, _ in checkpoints.values():
@@ -147,7 +147,7 @@ class History:
     """Conversations drawn at random, and what a report should tell of them, counted while they happen."""
 
     def __init__(self, saver, rng):
-        self.agent, self.rng = build_agent(saver), rng
+        self.saver, self.agent, self.rng = saver, build_agent(saver), rng
         self.told = {}
         self.continued = {}
 
@@ -178,10 +178,10 @@ class History:
 
     def change(self, customer, config=None):
         """The checkpoint of an `update_state`, which is neither a turn nor a step, though it may be a fork."""
-        head = self.agent.checkpointer.get_tuple(config or thread(customer))
+        head = self.saver.get_tuple(config or thread(customer))
         checkpoint = head.checkpoint | {"id": str(uuid6()), "updated_channels": []}
         metadata = head.metadata | {"source": "update", "step": head.metadata["step"] + 1}
-        self.agent.checkpointer.put(head.config, checkpoint, metadata, {})
+        self.saver.put(head.config, checkpoint, metadata, {})
         self._tell(customer, f"update_state{' of an earlier checkpoint' if config else ''}", turns=0, steps=0)
 
     def look_up(self, customer, count=None):

@@ -156,7 +156,8 @@ class Disk:
 
     def __enter__(self) -> "Disk":
         self._look()
-        for history in [*self._names.values(), *self._contents.values()]:
+        histories: list[list[Any]] = [*self._names.values(), *self._contents.values()]
+        for history in histories:
             del history[:-1]
         self._open.enter_context(moments(self.happens, self._namespace))
         return self
@@ -211,7 +212,9 @@ class Disk:
             if same and not self._forgets(path):
                 del history[:-1]
             for name, number in history[-1].items():
-                same = number is not None and (what is None or self._numbers.get(what.st_ino) == number)
+                if number is None:  # a folder
+                    continue
+                same = what is None or self._numbers.get(what.st_ino) == number
                 if same and not self._forgets(path / name):
                     del self._contents[number][:-1]
 

@@ -52,6 +52,7 @@ class Proxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Proxy
 
     def handle_one_request(self) -> None:
         self.close_connection = True

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
 from ..savers import Saver, SaverError
 from ..savers.core import _new_epoch
 from ..savers.inspection import Inspection, Opened, Seen
 from ..savers.program import run
 from ..savers.records import Batch, Place, Put, PutWrites, Record
-from .validate import CIRCLE, NO_PARENT, Problem, validate
+from .validate import CIRCLE, NO_PARENT, Problem, our, validate
 from .walk import config_of, is_of_storage
 
 MOVED = "parent set aside"
@@ -30,7 +32,7 @@ class Repair:
     """Only a copy helps: nothing of the thread can be read, or the saver refused."""
 
 
-def repair(saver: Saver, file: Path, schema: Any = None) -> Repair:
+def repair(saver: BaseCheckpointSaver, file: Path, schema: Any = None) -> Repair:
     """Mend the problems that `validate` finds, or set what has them aside. What is healthy is not touched.
 
     A checkpoint whose parent is missing, or that closes a circle, becomes a first one. What is damaged or of a wrong
@@ -42,10 +44,11 @@ def repair(saver: Saver, file: Path, schema: Any = None) -> Repair:
         InvalidRequest: as `validate`.
         OSError: if the file cannot be written. Nothing was changed then.
     """
+    saver = our(saver)
     problems = list(validate(saver, schema))
     report = Repair(left=[problem for problem in problems if problem.place is None])
     gone = {each.place: each for each in problems if each.place and each.what not in (NO_PARENT, CIRCLE)}
-    broken = {each.place for each in problems} - gone.keys() - {None}
+    broken = {each.place for each in problems if each.place} - gone.keys()
     inspection = Inspection(saver)
     parents: dict[Place, str | None] = {}
     names: dict[Place, tuple[str, str]] = {}
@@ -62,16 +65,19 @@ def repair(saver: Saver, file: Path, schema: Any = None) -> Repair:
     children = [Problem(MOVED, *names[place], place.id, place=place) for place in moved if place not in broken]
     with open(file, "a", encoding="utf-8") as out:
         for problem in [*problems, *children]:
-            if problem.place:
-                opened = run(inspection.open(problem.place), saver.engine.perform)
-                out.write(json.dumps(_line(problem, opened, inspection, parents, problem.place in gone)) + "\n")
+            if place := problem.place:
+                opened = run(inspection.open(place), saver.engine.perform)
+                out.write(json.dumps(_line(problem, place, opened, inspection, parents, place in gone)) + "\n")
         out.flush()
         os.fsync(out.fileno())
     refused: set[Place] = set()
     for place, above in moved.items():
         try:
-            checkpoint, metadata = run(inspection.open(place), saver.engine.perform).found[1:3]
-            saver.put(config_of(names[place], above), checkpoint, metadata, checkpoint["channel_versions"])
+            found = run(inspection.open(place), saver.engine.perform).found
+            if found is None:  # somebody has removed it since
+                continue
+            config, versions = config_of(names[place], above), found.checkpoint["channel_versions"]
+            saver.put(config, found.checkpoint, found.metadata, versions)
         except SaverError as error:
             if is_of_storage(error):
                 raise
@@ -122,9 +128,13 @@ def restore(saver: Saver, file: Path) -> int:
 
 
 def _line(
-    problem: Problem, opened: Opened, inspection: Inspection, parents: Mapping[Place, str | None], aside: bool
+    problem: Problem,
+    place: Place,
+    opened: Opened,
+    inspection: Inspection,
+    parents: Mapping[Place, str | None],
+    aside: bool,
 ) -> dict[str, Any]:
-    place = problem.place
     batch: Batch = opened.batch if opened.batch.rows else inspection.orphans(place.thread)
     row = batch.rows[0] if batch.rows else None
     return {

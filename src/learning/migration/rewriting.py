@@ -26,7 +26,8 @@ class Upcasts(Protocol):
 
 def state_version(found: CheckpointTuple) -> int:
     """The version of a checkpoint's values: what its stamp says, and 1 without a stamp."""
-    return int(found.metadata.get(STAMP, 1))
+    stamp: Any = found.metadata.get(STAMP, 1)
+    return int(stamp)
 
 
 def rewritten(
@@ -54,7 +55,7 @@ def rewritten(
     parent = found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None
     place = {"thread_id": named["thread_id"], "checkpoint_ns": named.get("checkpoint_ns", "")}
     config: RunnableConfig = {"configurable": place | ({"checkpoint_id": parent} if parent else {})}
-    metadata: CheckpointMetadata = {**found.metadata, STAMP: version}  # type: ignore[typeddict-unknown-key]
+    metadata: CheckpointMetadata = {**found.metadata, STAMP: version}  # type: ignore[misc]  # any key may be in it
     return config, checkpoint, metadata, versions
 
 

@@ -37,6 +37,15 @@ class Problem:
         return f"{self.what}: thread {self.thread_id!r}{space}{checkpoint}{f': {self.why}' if self.why else ''}"
 
 
+def our(saver: BaseCheckpointSaver) -> Saver:
+    """The saver, if it is one of ours."""
+    if not isinstance(saver, Saver):
+        raise InvalidRequest(
+            f"Only stores of learning.savers can be validated, not those of {type(saver).__name__}: convert it first."
+        )
+    return saver
+
+
 def validate(saver: BaseCheckpointSaver, schema: Any = None) -> Iterator[Problem]:
     """Find what is wrong in one of our savers, thread by thread; in memory is what belongs to one thread.
 
@@ -55,10 +64,7 @@ def validate(saver: BaseCheckpointSaver, schema: Any = None) -> Iterator[Problem
     Raises:
         InvalidRequest: if it is not one of our savers; a wrapper around one neither: give it what is inside.
     """
-    if not isinstance(saver, Saver):
-        raise InvalidRequest(
-            f"Only stores of learning.savers can be validated, not those of {type(saver).__name__}: convert it first."
-        )
+    saver = our(saver)
     types = adapters(schema)
     inspection = Inspection(saver)
     for thread in run(inspection.threads(), saver.engine.perform):

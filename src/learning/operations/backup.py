@@ -66,11 +66,11 @@ def finish_archiving(url: str, seconds: float = 30) -> str:
     """
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_create_restore_point('finish_archiving')")  # else there may be nothing to switch
-        (piece,) = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+        ((piece,),) = connection.execute("SELECT pg_walfile_name(pg_switch_wal())")
         deadline = time.monotonic() + seconds
         while True:
             query = "SELECT last_archived_wal, last_failed_wal FROM pg_stat_archiver"
-            archived, failed = connection.execute(query).fetchone()
+            ((archived, failed),) = connection.execute(query)
             if archived and archived >= piece:
                 return piece
             if time.monotonic() > deadline:
@@ -118,7 +118,7 @@ def _quoted(value: str) -> str:
 def _run(name: str, *arguments: object) -> tuple[int, str]:
     """The exit code of one of PostgreSQL's programs, and what it said."""
     try:
-        command = [postgres_program(name), *map(str, arguments)]
+        command = [str(postgres_program(name)), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     except (ServiceError, OSError) as error:
         raise BackupError(str(error)) from error

@@ -53,7 +53,7 @@ class Plan:
 def explain(connection: psycopg.Connection, query: str, parameters: Sequence[Any] = ()) -> Plan:
     """Run a query and return its plan. An INSERT, an UPDATE or a DELETE is done, too."""
     statement = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + query
-    (explained,) = connection.execute(statement, parameters or None).fetchone()
+    ((explained,),) = connection.execute(statement, parameters or None)
     return Plan(explained[0])
 
 

@@ -116,8 +116,9 @@ def _probed(settings: dict[str, Any], key: str, replicas: int, seconds: float) -
 
 def _probe(settings: dict[str, Any], seconds: float) -> redis.Redis:
     """A client with one connection, made now, that does not wait for long and asks once."""
+    where: dict[str, Any] = {name: settings.get(name) for name in ("host", "port", "username", "password")}
     return redis.Redis(
-        **{name: settings.get(name) for name in ("host", "port", "username", "password")},
+        **where,
         socket_timeout=1.5 * seconds,
         socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 0),

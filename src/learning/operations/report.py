@@ -124,10 +124,10 @@ def _with_parents(saver: BaseCheckpointSaver) -> Iterator[Found]:
         answers: dict[str, CheckpointTuple] = {}
         parents = {}
         for id, found in sorted(checkpoints.items()):
-            parent = (found.parent_config or {"configurable": {}})["configurable"].get("checkpoint_id")
-            parents[id] = checkpoints.get(parent)
-            if parents[id] and found.metadata.get("source") == "loop" and _resumed(parents[id]):
-                answers.setdefault(parent, found)
+            above = found.parent_config["configurable"].get("checkpoint_id", "") if found.parent_config else ""
+            parents[id] = parent = checkpoints.get(above)
+            if parent and found.metadata.get("source") == "loop" and _resumed(parent):
+                answers.setdefault(above, found)
         for id, found in checkpoints.items():
             yield found, parents[id], answers.get(id)
 

@@ -8,7 +8,7 @@ level. The names stand in the record that needs them, in the order of the pointe
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .errors import NotStorable, Unreadable
 from .recall import NO_LIST, OBJECT, KeptList, Plain
@@ -30,7 +30,7 @@ ROW = ("namespace", "parent", "checkpoint", "metadata", "pointers")
 EVEN = [bytes([byte & 0xFE]) for byte in range(256)]
 ODD = [bytes([byte | 0x01]) for byte in range(256)]
 
-Pointer = bytes | int | list[int]
+Pointer = bytes | Literal[0] | list[int]
 
 
 class Codec:
@@ -128,7 +128,7 @@ class Codec:
 class Writer:
     """Points to values, and gathers the items that a thread does not have yet."""
 
-    def __init__(self, codec: Codec, thread: bytes, known: frozenset[bytes] | set[bytes], plain: Plain):
+    def __init__(self, codec: Codec, thread: bytes, known: set[bytes], plain: Plain):
         self._codec = codec
         self._plain = plain
         self._thread = thread
@@ -156,7 +156,7 @@ class Writer:
         }
 
     def _list(self, value: list[Any], place: tuple[bytes, str] | None) -> tuple[Pointer, list[bytes]]:
-        before = self._plain.lists.get(place, NO_LIST)
+        before = self._plain.lists.get(place, NO_LIST) if place else NO_LIST
         values, same = dump_each(value, before.values, self._codec.serde)
         if len(values) < INLINE and sum(len(each.data) for each in values) < INLINE:
             return array_of(len(values), [each.data for each in values]), []

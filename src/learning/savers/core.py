@@ -99,7 +99,7 @@ class Core:
             inherited, epoch = yield from self._inherited(place, parent, checkpoint, new_versions)
             known = self._recall.items(place.thread)
             if inherited and known.epoch != epoch:  # rely on what is inherited, and on nothing else
-                known = Items(epoch, frozenset())
+                known = Items(epoch)
             writer = Writer(self._codec, place.thread, known.names, self._recall.plain(place.thread))
             with _told(thread_id, place.id):
                 values = inherited | {
@@ -196,7 +196,7 @@ class Core:
             batch = yield Read(row.place.thread, [row.place])
             for tuple_ in self._tuples(batch):
                 ns, checkpoint = tuple_.config["configurable"]["checkpoint_ns"], tuple_.checkpoint
-                parent = tuple_.parent_config and tuple_.parent_config["configurable"]["checkpoint_id"]
+                parent = _configured(tuple_.parent_config)[2] if tuple_.parent_config else None
                 above, here = _config(target, ns, parent), _config(target, ns, row.place.id)
                 # Older than any deletion of the target, and yet not late: so without a lineage.
                 yield from self._put(above, checkpoint, tuple_.metadata, checkpoint["channel_versions"], None)
@@ -226,7 +226,7 @@ class Core:
         """
         if newest < 1:
             raise InvalidRequest("A thread keeps at least its newest checkpoint. To remove all, use delete_thread.")
-        since = younger_than and (datetime.now(UTC) - younger_than).isoformat()
+        since = (datetime.now(UTC) - younger_than).isoformat() if younger_than else None
         rows = yield from self._rows(_text(thread_id, "thread_id"))
         kept = self._kept(rows, newest, since)
         gone = [row.place for row in rows if row.place not in kept]
@@ -259,10 +259,12 @@ class Core:
                 for _, task_id, _, channel, value in reversed(self._writes(batch, row.place, Plain(), missing)):
                     writes[channel].append((task_id, channel, value))
                 seeds |= self._values(batch, row, self._codec.opened_row(row)[4], missing, Plain())
-        return {
-            channel: {"writes": found[::-1]} | ({"seed": seeds[channel]} if channel in seeds else {})
-            for channel, found in writes.items()
+        histories: dict[str, DeltaChannelHistory] = {
+            channel: {"writes": found[::-1]} for channel, found in writes.items()
         }
+        for channel, seed in seeds.items():
+            histories[channel]["seed"] = seed
+        return histories
 
     # --- parts of programs --------------------------------------------------------------------------------------------
 
@@ -408,7 +410,7 @@ class Core:
             tuples.append(
                 CheckpointTuple(
                     config=_config(thread_id, ns, row.place.id),
-                    checkpoint={**checkpoint, "channel_values": values},
+                    checkpoint=checkpoint | {"channel_values": values},
                     metadata=metadata,
                     parent_config=None if parent is None else _config(thread_id, ns, parent),
                     pending_writes=writes,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import CheckpointTuple, PendingWrite
 
 from .core import ALL_THREADS, _new_epoch
 from .program import Program
@@ -94,16 +94,18 @@ class Inspection:
         """The checkpoint and each of its writes by itself, to find out which it is that cannot be read."""
         batch = opened.batch
         try:
-            opened.found = self._core._tuples(Batch(batch.rows, {}, batch.items))[0]
+            found = self._core._tuples(Batch(batch.rows, {}, batch.items))[0]
         except Exception:
             opened.error = error
             return
+        writes: list[PendingWrite] = []
         for task, record in batch.writes[place].items():
             try:
                 alone = Batch(batch.rows, {place: {task: record}}, batch.items)
-                opened.found.pending_writes.extend(self._core._tuples(alone)[0].pending_writes)
+                writes += self._core._tuples(alone)[0].pending_writes or ()
             except Exception as caught:
                 opened.damaged_writes[task] = caught
+        opened.found = found._replace(pending_writes=writes)
 
     def _seen(self, row: Row) -> Seen:
         thread_id = ns = parent = error = None

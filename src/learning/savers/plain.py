@@ -79,7 +79,7 @@ class PlainSaver(InThreads):
         """The checkpoint that `config` names, else the one with the greatest id; None if there is none."""
         thread_id, namespace = _names(config)
         checkpoints, writes = _opened(self.read(thread_id))
-        ids = [id for space, id in checkpoints if space == namespace]
+        ids: list[str] = [id for space, id in checkpoints if space == namespace]
         wanted = get_checkpoint_id(config) or max(ids, default=None)
         return self._tuple(thread_id, namespace, wanted, checkpoints, writes) if wanted in ids else None
 

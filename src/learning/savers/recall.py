@@ -7,7 +7,7 @@ is found out, because an engine refuses a put that relies on a thread as it no l
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .records import Place
@@ -30,8 +30,8 @@ OBJECT = 2000
 class Items:
     """The names of items that a thread has had since an epoch began; none where the epoch is None."""
 
-    epoch: int | None
-    names: frozenset[bytes] | set[bytes]
+    epoch: int | None = None
+    names: set[bytes] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,6 @@ class Manifest:
         return [name for _, names in self.values.values() for name in names]
 
 
-NOTHING = Items(None, frozenset())
-
-
 class Recall:
     """The memory of one saver. Its threads may share it."""
 
@@ -124,7 +121,7 @@ class Recall:
 
     def items(self, thread: bytes) -> Items:
         """What is remembered of a thread's items."""
-        return self._items.get(thread, NOTHING)
+        return self._items.get(thread, Items())
 
     def row(self, place: Place) -> Manifest | None:
         """What is remembered of a checkpoint."""
@@ -152,10 +149,10 @@ class Recall:
     def remember_items(self, thread: bytes, epoch: int | None, names: Iterable[bytes]) -> None:
         """The thread has these items, and it is in this epoch."""
         with self._lock:
-            known = self._items.pop(thread, NOTHING)
+            known = self._items.pop(thread, Items())
             if known.epoch != epoch:
                 self._names -= len(known.names)
-                known = Items(epoch, set())
+                known = Items(epoch)
             before = len(known.names)
             known.names.update(names)
             self._names += len(known.names) - before
@@ -177,7 +174,7 @@ class Recall:
     def forget(self, thread: bytes) -> None:
         """The thread is not as it was."""
         with self._lock:
-            self._names -= len(self._items.pop(thread, NOTHING).names)
+            self._names -= len(self._items.pop(thread, Items()).names)
             self._plain.pop(thread, None)
             for place in [place for place in self._rows if place.thread == thread]:
                 del self._rows[place]

@@ -64,6 +64,8 @@ class Saver(BaseCheckpointSaver[str]):
     and closes itself.
     """
 
+    serde: ExactSerializer
+
     def __init__(
         self,
         engine: Engine,
@@ -80,7 +82,7 @@ class Saver(BaseCheckpointSaver[str]):
             raise InvalidRequest(f"tenant is a string, not {tenant!r}.")
         super().__init__(serde=ExactSerializer(allow))
         self.engine = engine
-        seconds = ttl and ttl.total_seconds()
+        seconds = ttl.total_seconds() if ttl else None
         self._core = Core(Codec(self.serde, Sealer(keys)), tenant=tenant, fencing=fencing, seconds=seconds)
 
     # --- sync ---------------------------------------------------------------------------------------------------------

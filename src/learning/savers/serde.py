@@ -224,7 +224,7 @@ class _Lowering:
                 return Ext(_PAIRS, self._packed([self._list(pair) for pair in value.items()]))
         return self._fields(value)
 
-    def _fields(self, value: dict[str, Any]) -> dict[str, Any]:
+    def _fields(self, value: dict[str, Any]) -> dict[str, Any] | Ext:
         lowered = {}
         for key, item in value.items():
             if type(item) in PLAIN and not self._careful:
@@ -241,8 +241,8 @@ class _Lowering:
     def _extension(self, kind: type, value: Any) -> Any:
         found = _EXACT.get(kind)
         if found is not None:
-            code, parts = found
-            return Ext(code, self._packed(self.lower(parts(value))))
+            tag, parts = found
+            return Ext(tag, self._packed(self.lower(parts(value))))
         if kind in (set, frozenset):  # in an order that is the same in every process
             return Ext(_SETS[kind], self._packed(sorted((self.lower(item) for item in value), key=self._packed)))
         if isinstance(value, BaseException):
@@ -318,7 +318,7 @@ def _numpy_parts(value: Any) -> list:
         raise NotStorable(f"a numpy value of type {value.dtype} cannot be stored exactly")
     if isinstance(value, numpy.generic):
         return [dtype, None, value.tobytes()]
-    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+    order: Literal["C", "F"] = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
     return [dtype, [*value.shape], value.tobytes(order=order), order]
 
 
@@ -366,7 +366,7 @@ def _timezone(parts: list) -> timezone:
 
 
 def _timezone_parts(value: timezone) -> list:
-    offset, *name = value.__getinitargs__()
+    offset, *name = value.__getinitargs__()  # type: ignore[attr-defined]  # typeshed leaves out what is for pickle
     return [offset, *(name or [None])]
 
 
@@ -442,10 +442,11 @@ def _dataclass_state(value: Any) -> list:
 def _rebuild_dataclass(cls: type, state: dict[str, Any]) -> Any:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in fields.keys() - state.keys():
-        if fields[name].default is not dataclasses.MISSING:
-            state[name] = fields[name].default
-        elif fields[name].default_factory is not dataclasses.MISSING:
-            state[name] = fields[name].default_factory()
+        field = fields[name]
+        if field.default is not dataclasses.MISSING:
+            state[name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            state[name] = field.default_factory()
     _require_fields(cls, state.keys(), fields.keys())
     return _with_attributes(cls, state)
 
@@ -484,7 +485,7 @@ def _enum_state(value: Enum) -> list:
 def _rebuild_enum(cls: type[Enum], name: str | None, *value: Any) -> Any:
     if name is None and issubclass(cls, Flag):
         return cls(*value)
-    if name not in cls.__members__:
+    if name is None or name not in cls.__members__:
         raise Unreadable(f"The stored value is {cls.__name__}.{name}, and {cls.__name__} has no such member any more.")
     return cls[name]
 
@@ -503,7 +504,7 @@ def _slots_state(value: Any) -> list:
     return [{name: getattr(value, name) for name in type(value).__slots__ if hasattr(value, name)}]
 
 
-def _rebuild_slots(cls: type, state: dict[str, Any]) -> Any:
+def _rebuild_slots(cls: Any, state: dict[str, Any]) -> Any:
     _require_fields(cls, state.keys(), cls.__slots__)
     return _with_attributes(cls, state)
 
@@ -541,7 +542,7 @@ def _require_fields(cls: type, stored: Iterable[str], wanted: Iterable[str]) -> 
         raise Unreadable(f"A stored {cls.__qualname__} is of another version: the class {', '.join(gone + new)}.")
 
 
-def _with_attributes(cls: type, state: dict[str, Any]) -> Any:
+def _with_attributes(cls: Any, state: dict[str, Any]) -> Any:
     made = cls.__new__(cls)
     for name, value in state.items():
         object.__setattr__(made, name, value)

@@ -11,6 +11,7 @@ A server ends with its `with` block, at `close()`, or with this process, however
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .binaries import postgres_program
 from .choice import provide
@@ -77,7 +78,7 @@ def s3() -> S3:
     return provide(S3, start_s3, default=True)
 
 
-_kept: dict[Callable[[], Server], Server] = {}
+_kept: dict[Callable[[], Server], Any] = {}
 
 
 def keep(kind: Callable[[], S]) -> S:

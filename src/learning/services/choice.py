@@ -55,7 +55,8 @@ def provide(kind: type[S], start: Callable[[Place], S], *, default: bool, files:
     in_container = forced == "docker" or (not forced and not files and containers.has_image(kind.variable))
     place = containers.Containers if in_container else Embedded
     server = launch(lambda workspace: start(place(workspace)))
-    how = f"{containers.IMAGES[kind.variable]} in Docker" if in_container else f"embedded {_program(server)}"
+    node = server.node
+    how = f"embedded {_program(node)}" if isinstance(node, Process) else f"{containers.IMAGES[kind.variable]} in Docker"
     _tell(f"{kind.title}: {how}")
     return server
 
@@ -101,8 +102,8 @@ def _node(folder: Path, name: str) -> Node:
     return containers.Container.find(name, folder.name) if in_container else Process(folder / name)
 
 
-def _program(server: Server) -> str:
-    program, *arguments = server.node.command
+def _program(process: Process) -> str:
+    program, *arguments = process.command
     return arguments[1] if arguments[0] == "-m" else Path(program).name
 
 

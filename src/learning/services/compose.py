@@ -15,7 +15,7 @@ FILE = ROOT / "docker-compose.yml"
 def environment() -> dict[str, str]:
     """The variables that lead to those of them that are up."""
     everything = yaml.safe_load(FILE.read_text())["x-environment"]
-    found = {}
+    found: dict[str, str] = {}
     for variable, kind in KINDS.items():
         if _listens(everything[variable]):
             found |= {name: everything[name] for name in (variable, *kind.companions)}

@@ -52,12 +52,13 @@ def engine() -> "DockerClient | None":
 
 def has_image(variable: str) -> bool:
     """Whether a kind of server can run in a container with nothing to download first."""
-    if engine() is None:
+    client = engine()
+    if client is None:
         return False
     from docker.errors import DockerException
 
     try:
-        engine().images.get(IMAGES[variable])
+        client.images.get(IMAGES[variable])
     except (DockerException, OSError):  # an OSError: the engine has ended since
         return False
     return True
@@ -76,10 +77,11 @@ class Container:
         from docker.errors import DockerException
 
         full_name = f"{workspace}-{name}"
-        if engine() is None:
+        client = engine()
+        if client is None:
             raise LookupError(f"no Docker engine answers, so there is no {full_name}")
         try:
-            container = engine().containers.get(full_name)
+            container = client.containers.get(full_name)
         except DockerException as error:
             raise LookupError(f"there is no container {full_name}") from error
         return cls(name, container, int(container.labels["learning.port"]))
@@ -146,10 +148,12 @@ class Containers:
     def valkey(self, name: str, settings: dict[str, str | int]) -> Container:
         """See `Place`."""
         if "cluster-enabled" in settings:  # clients, which are outside, get the name; the nodes use the addresses
-            announce = {"cluster-announce-hostname": "localhost", "cluster-preferred-endpoint-type": "hostname"}
-            settings = settings | announce
+            settings = settings | {
+                "cluster-announce-hostname": "localhost",
+                "cluster-preferred-endpoint-type": "hostname",
+            }
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value).strip('"'))]
-        port = settings["port"]
+        port = int(settings["port"])
         return self._run(name, "REDIS_URL", port, port, command=["valkey-server", *words], network=self._network)
 
     def postgres(self, settings: dict[str, str], archive_command: str, data: Path | None) -> tuple[Container, str]:
@@ -212,7 +216,8 @@ class Containers:
         full_name = f"{self.workspace.folder.name}-{name}"
         labels = self._labels | {"learning.port": str(port)}
         container = DockerContainer(IMAGES[variable], name=full_name, labels=labels, **how)
-        container.ports[str(inside)] = (LOOPBACK, port)  # with_bind_ports takes no address, and would open it to all
+        # with_bind_ports takes no address, and would open it to all; Docker's client, which gets this, takes one.
+        container.ports[str(inside)] = (LOOPBACK, port)  # type: ignore[assignment]
         try:
             container.start()
         except (DockerException, OSError) as error:  # an OSError: the engine has ended, or is too slow

@@ -121,7 +121,7 @@ class Embedded:
 def _initdb(program: Path, folder: Path, user: str | None) -> None:
     """Make the files of a new server, in the folder's `data`."""
     version = _run([program, "--version"], folder, user)
-    in_files = ["-c", "dynamic_shared_memory_type=mmap"] if int(re.search(r"\d+", version)[0]) >= 16 else []
+    in_files = ["-c", "dynamic_shared_memory_type=mmap"] if int(re.findall(r"\d+", version)[0]) >= 16 else []
     make = [program, *in_files, "--pgdata", folder / "data", "--username", "learning", "--auth", "trust", "--no-sync"]
     _run([*make, "--encoding", "UTF8", "--locale", "C"], folder, user)
 
@@ -131,8 +131,9 @@ def _copy(data: Path, target: Path, user: str | None) -> None:
     try:
         shutil.copytree(data, target, symlinks=True)
         target.chmod(0o700)
-        for path in (target, *target.rglob("*")) if user else ():
-            shutil.chown(path, user)
+        if user:
+            for path in (target, *target.rglob("*")):
+                shutil.chown(path, user)
     except OSError as error:
         raise ServiceError(f"The data folder {data} cannot be copied: {error}") from error
 

@@ -73,7 +73,8 @@ class PostgreSQL(Server):
         """Whether it still applies write-ahead log. One that has paused at its recovery target does not."""
         query = "SELECT pg_is_in_recovery() AND pg_get_wal_replay_pause_state() <> 'paused'"
         with self.client() as connection:
-            return connection.execute(query).fetchone()[0]
+            ((recovering,),) = connection.execute(query)
+            return recovering
 
 
 def start_postgres(place: Place, archive: bool, data: Path | None) -> PostgreSQL:

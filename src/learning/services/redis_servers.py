@@ -2,6 +2,7 @@
 
 import secrets
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -206,7 +207,7 @@ def _form_cluster(clients: list[redis.Redis], hosts: list[str], ports: list[int]
         client.cluster("ADDSLOTSRANGE", first, last - 1)
     for number, client in enumerate(clients[MASTERS:]):
         master = clients[number % MASTERS].cluster("MYID")
-        wait_for(lambda client=client, master=master: _follows(client, master), "each replica knows its master")
+        wait_for(partial(_follows, client, master), "each replica knows its master")
 
 
 def _reunite(clients: list[redis.Redis], places: list[tuple[str, int]]) -> None:
@@ -252,7 +253,7 @@ def _client(node: Node, url: str, **options: Any) -> redis.Redis:
     return redis.Redis(LOOPBACK, node.port, **_credentials(url), **options)
 
 
-def _credentials(url: str) -> dict[str, str | None]:
+def _credentials(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     return {name: unquote(value) for name in ("username", "password") if (value := getattr(parts, name))}
 

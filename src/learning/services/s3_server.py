@@ -46,7 +46,7 @@ class S3(Server):
     def client(self, **options: Any) -> Any:
         """A boto3 client; `options` are those of `boto3.client`."""
         key, secret = (self.environment.get(name) for name in KEYS)
-        own = {"endpoint_url": self.environment[self.variable], "region_name": REGION}
+        own: dict[str, Any] = {"endpoint_url": self.environment[self.variable], "region_name": REGION}
         own |= {"aws_access_key_id": key, "aws_secret_access_key": secret}
         # A profile or a proxy of the user's environment is for another server than this one.
         session = boto3.Session(botocore_session=Session(session_vars=NO_PROFILE if key else None))

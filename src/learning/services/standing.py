@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +20,12 @@ from .choice import KINDS, SWITCH, running
 from .errors import ServiceError
 from .server import Server
 
-STARTERS = {"redis": redis, "redis-cluster": redis_cluster, "postgres": postgres, "s3": s3}
+STARTERS: dict[str, Callable[[], Server]] = {
+    "redis": redis,
+    "redis-cluster": redis_cluster,
+    "postgres": postgres,
+    "s3": s3,
+}
 
 VARIABLES = dict(zip(STARTERS, KINDS, strict=True))
 """The environment variable that leads to each, by name."""
@@ -31,7 +36,7 @@ END_SECONDS = 15
 """How long the owner may take to end its servers."""
 
 
-def up(names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def up(names: Sequence[str]) -> Generator[dict[str, Any], None, None]:
     """Start servers; tells of each, as it is ready: `{"name": …, "environment": …}` or `{"name": …, "error": …}`.
 
     Where it is interrupted, none of them stays.
@@ -44,6 +49,7 @@ def up(names: Sequence[str]) -> Iterator[dict[str, Any]]:
         start_new_session=True,
         cwd="/",
     )
+    assert owner.stdout is not None  # it is a pipe
     try:
         yield from map(json.loads, owner.stdout)
     except BaseException:
@@ -83,11 +89,11 @@ def main() -> None:
     if os.environ.get(SWITCH) == "external":
         del os.environ[SWITCH]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    servers = []
+    servers: list[Server] = []
     for name in sys.argv[1:]:
         try:
             servers.append(STARTERS[name]())
-            answer = {"environment": servers[-1].environment}
+            answer: dict[str, Any] = {"environment": servers[-1].environment}
         except ServiceError as error:
             answer = {"error": str(error)}
         print(json.dumps({"name": name, **answer}), flush=True)

@@ -95,7 +95,8 @@ class FilesEngine:
                 case Remove(thread):
                     return self._log(thread).remove(request)
                 case Drop(thread):
-                    return self._log(thread).drop(request)
+                    self._log(thread).drop(request)
+                    return None
                 case Sweep():
                     threads = [bytes.fromhex(path.stem) for path in self._folder.glob("*/*.log")]
                     return sum(self._log(thread, keep=False).sweep() for thread in threads)

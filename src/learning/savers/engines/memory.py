@@ -174,6 +174,7 @@ class MemoryEngine:
             return shelf.orphans() if shelf else EMPTY
 
     def _perform(self, request: Request) -> object:
+        shelf: Shelf | None
         match request:
             case Put() | PutWrites():
                 thread = request.place.thread

@@ -199,11 +199,13 @@ class PostgresEngine:
     def _run(self, *statements: Statement) -> list[psycopg.Cursor[Any]]:
         """The outcomes of some statements, tried again while the connection is lost: requests are idempotent."""
         deadline = time.monotonic() + self._timeout
-        for pause in pauses():
+        waits = pauses()
+        while True:
             try:
                 return self._tried(statements, deadline)
             except (psycopg.Error, PoolTimeout) as error:
                 _raise_unless_lost(error)
+                pause = next(waits)
                 if time.monotonic() + pause >= deadline:
                     raise Unavailable(f"PostgreSQL did not answer in time: {str(error).strip()}") from error
                 self._pool.drain()  # the others may be lost as well

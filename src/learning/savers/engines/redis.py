@@ -131,9 +131,10 @@ class RedisEngine:
         return Batch(rows, writes, _items(items), int(epoch))
 
     def _scan(self, request: Scan) -> Program[list[Row]]:
-        threads = {request.thread}
         if request.thread is None:
             threads = yield from self._servers.retried(lambda owners: self._threads(owners, request.owner))
+        else:
+            threads = {request.thread}
         found: list[Row] = []
         for thread in threads:
             if thread.startswith(request.owner):

@@ -167,7 +167,8 @@ class Servers:
             Unavailable: if none does in time.
         """
         deadline = time.monotonic() + 2 * self._timeout
-        for pause in pauses():
+        waits = pauses()
+        while True:
             try:
                 return (yield from attempt(self._owners or (yield from self._look_around())))
             except Unavailable:
@@ -175,7 +176,7 @@ class Servers:
                     raise
             if self._clustered:
                 self._owners = []
-            yield pause
+            yield next(waits)
 
     def _look_around(self) -> Program[list[str | None]]:
         """The owners of all slots, as the first node tells that answers."""

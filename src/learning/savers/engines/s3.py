@@ -151,10 +151,10 @@ class S3Engine:
 
     def _read(self, thread: bytes) -> Program["_Thread"]:
         """A thread as it is now, or was at some moment since this was asked for."""
-        known, name, lost = self._known.get(thread), _path("heads", thread), None
+        known, name, lost = self._known.get(thread, _Thread(thread)), _path("heads", thread), None
         while True:
             try:
-                etag, body = yield from self._bucket.get(name, known and known.etag)
+                etag, body = yield from self._bucket.get(name, known.etag)
             except NotModifiedError:
                 return self._remember(known)
             except FileNotFoundError:
@@ -169,10 +169,10 @@ class S3Engine:
                     ) from error
                 lost = etag
 
-    def _replayed(self, thread: bytes, etag: str, head: "_Head", known: "_Thread | None") -> Program["_Thread"]:
+    def _replayed(self, thread: bytes, etag: str, head: "_Head", known: "_Thread") -> Program["_Thread"]:
         """The thread that a head describes; starting from what is known, where only its log has grown."""
-        count = len(known.head.log) if known else 0
-        if known and (head.segments, head.log[:count]) == (known.head.segments, known.head.log):
+        count = len(known.head.log)
+        if (head.segments, head.log[:count]) == (known.head.segments, known.head.log):
             shelf, bodies = known.copy(), head.log[count:]
         else:
             shelf, bodies = Shelf(thread), [*(yield from self._segments(thread, head.segments)), *head.log]
@@ -180,7 +180,7 @@ class S3Engine:
             lay(shelf, body)
         return _Thread(thread, etag, head, shelf)
 
-    def _segments(self, thread: bytes, segments: Sequence[tuple[str, int]]) -> Program[list[bytes]]:
+    def _segments(self, thread: bytes, segments: Sequence[list[Any]]) -> Program[list[bytes]]:
         programs = [self._bucket.get(f"{_path('segments', thread)}/{name}") for name, _ in segments]
         return [body for _, body in (yield programs)]
 
@@ -243,7 +243,8 @@ class S3Engine:
         """
         token, deadline = writer + os.urandom(NAME), time.monotonic() + 3 * self._timeout
         drops = bool(requests) and isinstance(requests[0], Drop)
-        known, current, answers = self._known.get(thread), False, []
+        known, current = self._known.get(thread), False
+        answers: list[Any] = []
         while True:
             if known is None:
                 known = yield from (self._read_head(thread) if drops else self._read(thread))
@@ -274,12 +275,12 @@ class S3Engine:
 
     def _store(self, known: "_Thread", change: "_Change", token: bytes) -> Program[bool]:
         """Replace the head that is known, if it is still there."""
-        old = known.head
+        old, shelf = known.head, change.shelf or Shelf(known.thread)
         tokens = [*(each for each in old.tokens if each[:NAME] != token[:NAME]), token][-WRITERS:]
         head = _Head(old.version, tokens, [] if change.whole else list(old.segments), change.log)
         try:
             if sum(map(len, head.log)) > LOG:
-                head = yield from self._moved(known, change.shelf, head)
+                head = yield from self._moved(known, shelf, head)
             moved = change.whole or head.segments != [*old.segments]
             head = head._replace(version=old.version + moved)
             etag = yield from self._bucket.put(_path("heads", known.thread), ormsgpack.packb([*head]), known.etag)
@@ -289,7 +290,7 @@ class S3Engine:
             with self._lock:
                 self._forget(known.thread)
             return False
-        self._remember(_Thread(known.thread, etag, head, change.shelf or Shelf(known.thread)))
+        self._remember(_Thread(known.thread, etag, head, shelf))
         if moved:
             yield from self._sweep(known.thread, head)
         return True
@@ -330,7 +331,7 @@ class _Head(NamedTuple):
     """Grows when segments change."""
     tokens: Sequence[bytes] = ()
     """Of each of the last writers its name, and random bytes by which it knows that its last write was made."""
-    segments: Sequence[tuple[str, int]] = ()
+    segments: Sequence[list[Any]] = ()
     """Name and size of each, oldest first."""
     log: Sequence[bytes] = ()
     """Parts of a shelf, to lay over what the segments hold."""
@@ -359,7 +360,7 @@ class _Thread:
 
     def copy(self) -> Shelf:
         """A shelf to change."""
-        shelf = self.shelf
+        shelf = self.shelf or Shelf(self.thread)
         return replace(
             shelf,
             rows=dict(shelf.rows),

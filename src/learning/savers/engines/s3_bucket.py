@@ -44,17 +44,20 @@ class Damaged(Unreadable):
 class Bucket:
     """A bucket, in programs whose steps are calls, futures to wait for, programs to run side by side, and pauses."""
 
-    def __init__(self, url: str, timeout: float, settings: dict[str, str]):
+    def __init__(self, url: str, timeout: float, settings: dict[str, Any]):
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query:
             raise InvalidRequest("The URL has to be s3://bucket or s3://bucket/prefix, without keys or options.")
         self._name, self._timeout = parts.netloc, timeout
-        limits = {"timeout": timedelta(seconds=timeout), "connect_timeout": timedelta(seconds=min(timeout, 5))}
         try:
             self._store = S3Store(
                 self._name,
                 prefix=parts.path.strip("/") or None,
-                client_options={"allow_http": True, **limits},
+                client_options={
+                    "allow_http": True,
+                    "timeout": timedelta(seconds=timeout),
+                    "connect_timeout": timedelta(seconds=min(timeout, 5)),
+                },
                 retry_config={"max_retries": 0},  # `_retried` does that
                 **settings,
             )
@@ -130,7 +133,8 @@ class Bucket:
     def _retried(self, attempt: Callable[[], Program[Result]]) -> Program[Result]:
         """The result of the first attempt that the server answers."""
         deadline = time.monotonic() + 3 * self._timeout
-        for pause in pauses():
+        waits = pauses()
+        while True:
             try:
                 return (yield from attempt())
             except (FileNotFoundError, *REFUSED, NotModifiedError) as error:
@@ -142,7 +146,7 @@ class Bucket:
                     raise SaverError(f"S3 refused. {_message(error)}") from error
                 if time.monotonic() > deadline:
                     raise Unavailable(f"S3 does not answer. {_message(error)}") from error
-            yield pause
+            yield next(waits)
 
 
 def _lasts(text: str) -> bool:

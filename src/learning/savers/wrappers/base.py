@@ -8,7 +8,7 @@ import asyncio
 import copy
 import time
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -190,7 +190,7 @@ class Wrapper(BaseCheckpointSaver):
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             for saver in self.savers:
-                if hasattr(saver, "__enter__"):
+                if isinstance(saver, AbstractContextManager):
                     stack.enter_context(saver)
             self._entered = stack.pop_all()
         return self
@@ -201,7 +201,7 @@ class Wrapper(BaseCheckpointSaver):
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             for saver in self.savers:
-                if hasattr(saver, "__aenter__"):
+                if isinstance(saver, AbstractAsyncContextManager):
                     await stack.enter_async_context(saver)
             self._aentered = stack.pop_all()
         return self

@@ -26,7 +26,7 @@ class CachedSaver(Wrapper):
     def __init__(self, inner: BaseCheckpointSaver, *, max_checkpoints: int = 1000):
         super().__init__(inner)
         self._max_checkpoints = max_checkpoints
-        self._found: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        self._found: OrderedDict[tuple[str, str, str], tuple[str, bytes]] = OrderedDict()
         self._changes: dict[str, int] = {}
         self._lock = threading.Lock()
         self.hits = 0

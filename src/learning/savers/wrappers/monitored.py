@@ -64,8 +64,9 @@ class _Watch:
         self._since: float | None = time.perf_counter()
 
     def pause(self) -> None:
-        self._seconds += time.perf_counter() - self._since
-        self._since = None
+        if self._since is not None:
+            self._seconds += time.perf_counter() - self._since
+            self._since = None
 
     def go_on(self) -> None:
         self._since = time.perf_counter()
@@ -76,8 +77,7 @@ class _Watch:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind not in (None, GeneratorExit):  # a caller who has read enough of a listing is no error
             self._saver._errors.labels(self._saver._name, self._method, kind.__name__).inc()
-        if self._since is not None:
-            self.pause()
+        self.pause()
         self._under_way.dec()
         self._saver._seconds.labels(self._saver._name, self._method).observe(self._seconds)
 
