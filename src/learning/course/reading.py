@@ -11,7 +11,7 @@ def behaviours(task: Task) -> list[str]:
     """What the task's test judges, in its order."""
     items = [item.context_expr for node in _inside(task) if isinstance(node, ast.With) for item in node.items]
     named = [call for call in items if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "behaviour"]
-    return [call.args[0].value for call in sorted(named, key=lambda call: call.lineno)]
+    return [ast.literal_eval(call.args[0]) for call in sorted(named, key=lambda call: call.lineno)]
 
 
 @cache

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from learning.course.verdict import Behaviour, Verdict
@@ -44,7 +44,7 @@ def as_csv(graded: "list[Graded]", lessons: Collection[int]) -> bytes:
 
 def as_gradescope(learner: "Graded", lessons: Collection[int]) -> bytes:
     """What Gradescope's autograder reads from `results.json`: one test for each task, with what to tell the learner."""
-    tests = []
+    tests: list[dict[str, Any]] = []
     for task in tasks_of(lessons):
         judged = learner.judged.get(task)
         tests.append(

@@ -139,10 +139,10 @@ def readable() -> list[Path]:
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 
-def _bubblewrapped(bwrap: Path, program: list[str], folder: Path | None) -> list[str]:
+def _bubblewrapped(bwrap: Path | None, program: list[str], folder: Path | None) -> list[str]:
     # Our process is the first of its own process namespace: what a submission leaves can be ended at once, and it
     # cannot end us.
-    options = ["--unshare-all", "--as-pid-1", "--die-with-parent", "--uid", USER, "--gid", USER]
+    options: list[object] = ["--unshare-all", "--as-pid-1", "--die-with-parent", "--uid", USER, "--gid", USER]
     options += ["--hostname", "grading", "--cap-drop", "ALL"]
     options += ["--size", DISK_BYTES, "--tmpfs", "/tmp"]
     for path in readable():

@@ -32,8 +32,10 @@ NO_NEW_PRIVILEGES = 38
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """Where the system takes ports from that nobody has asked for by number, as our servers do."""
 
-FORBIDDEN = ("ptrace", "process_vm_readv", "process_vm_writev", "memfd_create", "userfaultfd", "perf_event_open", "bpf")
-FORBIDDEN += ("unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "keyctl", "add_key", "request_key")
+FORBIDDEN = (
+    *("ptrace", "process_vm_readv", "process_vm_writev", "memfd_create", "userfaultfd", "perf_event_open", "bpf"),
+    *("unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "keyctl", "add_key", "request_key"),
+)
 
 
 class _Rights(ctypes.Structure):

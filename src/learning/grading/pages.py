@@ -50,7 +50,7 @@ def render(template: str, **values: Any) -> str:
 def feedback_page(learner: "Graded", lessons: Collection[int]) -> str:
     """What a learner gets back: what held and what did not, and why."""
     solved = {name for name, judged in learner.judged.items() if judged.verdict.outcome == "passed"}
-    shown = []
+    shown: list[dict[str, Any]] = []
     for lesson in lessons:
         rows = [_row(learner, task.name, solved) for task in graded_tasks(lesson)]
         marks = learner.lessons.get(lesson)
@@ -145,7 +145,7 @@ def _plot(draw: Any, *data: Any) -> str:
     """An SVG picture in the colour of the page's text."""
     import matplotlib
 
-    style = {"svg.fonttype": "none", "font.size": 10, "svg.hashsalt": "learning"}
+    style: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 10, "svg.hashsalt": "learning"}
     style |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     with matplotlib.rc_context(style), io.StringIO() as file:
         figure = Figure(figsize=(7.5, 3.2), layout="constrained")

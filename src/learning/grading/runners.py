@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ def judge_on_worker(notebook: str, files: dict[str, bytes], tasks: list[str]) ->
     return [each.to_json() for each in _here.sandbox.judge(notebook, files, [TASKS[name] for name in tasks])]
 
 
-def _as_they_come(futures: dict[Future, Job], done: Iterator[Future], tell: Tell) -> Iterator[tuple[Job, list[Judged]]]:
+def _as_they_come(futures: dict[Any, Job], done: Iterator[Any], tell: Tell) -> Iterator[tuple[Job, list[Judged]]]:
     for future in done:
         judged = [each if isinstance(each, Judged) else Judged.from_json(each) for each in future.result()]
         yield futures[future], judged

@@ -112,7 +112,7 @@ class _Session:
             if written_answer((folder / request["notebook"]).read_bytes(), task):
                 self._start_servers(task)
             self._judge_one(task, folder / request["notebook"])
-            _wipe(self._place, [server.folder for server in self._servers.values()])
+            _wipe(self._place, [server.folder for server in self._servers.values() if server.folder])
 
     def _start_servers(self, task: Task) -> None:
         """Have the servers that a task shares with others, whole, whatever the task before has done to them."""
@@ -243,7 +243,7 @@ class _Canary(warm.Reporter):
         """See `Reporter`."""
         self._tell_of_changes()
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
         """See pytest, which itself has changed some functions by now."""
         watch.remember()
         for item in list(items):

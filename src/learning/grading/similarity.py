@@ -49,7 +49,7 @@ class Pair:
 
 def similar_answers(graded: "list[Graded]") -> list[Pair]:
     """The pairs of answers in a class that are alike, the most alike first."""
-    found = []
+    found: list[tuple[Task, str, str, str, str, float]] = []
     for task in TASKS.values():
         sources = {}
         for learner in graded:

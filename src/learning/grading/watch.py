@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-JUDGES = (
+JUDGES: tuple[str, ...] = (
     "_pytest",
     "pluggy",
     "pytest",
@@ -159,7 +159,7 @@ def listen(tell: Callable[[str, bool], None], allowed: tuple[str, ...]) -> None:
     def asked_by_a_cell() -> bool:
         here.busy = True  # to look at a frame is an event too
         try:
-            frame = frame_of(2)
+            frame: Any = frame_of(2)
             if frame.f_code.co_filename.endswith("/inspect.py"):
                 frame = frame.f_back
             return bool(is_cell(frame.f_code.co_filename))
@@ -170,7 +170,7 @@ def listen(tell: Callable[[str, bool], None], allowed: tuple[str, ...]) -> None:
         """Whether a cell, or what it called, is less than four calls away."""
         here.busy = True
         try:
-            frame = frame_of(2)
+            frame: types.FrameType | None = frame_of(2)
             for _ in range(4):
                 if frame is None or "importlib" in frame.f_code.co_filename:
                     return False
