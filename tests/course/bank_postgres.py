@@ -52,9 +52,9 @@ WRONG_POSTGRES = [
         "postgres_schema",
         "a foreign key that refuses early writes",
         {
-            "checkpoint_id, task_id, idx);": (
+            "checkpoint_id, task_id, idx),\n": (
                 "checkpoint_id, task_id, idx), ADD FOREIGN KEY (tenant, thread_id, checkpoint_ns, checkpoint_id)"
-                " REFERENCES checkpoints;"
+                " REFERENCES checkpoints,\n"
             )
         },
         ("rows that are right are taken",),
@@ -63,7 +63,7 @@ WRONG_POSTGRES = [
     Wrong(
         "postgres_schema",
         "negative indexes are refused",
-        {"checkpoint_id, task_id, idx);": "checkpoint_id, task_id, idx), ADD CHECK (idx >= 0);"},
+        {"checkpoint_id, task_id, idx),\n": "checkpoint_id, task_id, idx), ADD CHECK (idx >= 0),\n"},
         ("rows that are right are taken", "a checkpoint is stored with its writes"),
         ("which is negative for some channels",),
     ),
@@ -120,8 +120,33 @@ WRONG_POSTGRES = [
                 " USING (coalesce(current_setting('shop.tenant', true), '') IN ('', tenant));"
             )
         },
-        ("a tenant sees and changes its own rows only",),
-        ("must not see any rows",),
+        ("without a tenant nothing is seen",),
+        ("no rows are seen",),
+    ),
+    Wrong(
+        "postgres_schema",
+        "a policy that fails in a session that never had a tenant",
+        {
+            "CREATE POLICY own_rows ON writes USING (tenant = current_setting('shop.tenant', true));": (
+                "CREATE POLICY own_rows ON writes USING (tenant = current_setting('shop.tenant'));"
+            )
+        },
+        ("without a tenant nothing is seen",),
+        ("nobody has ever set `shop.tenant`", "without `true` it is an error"),
+    ),
+    Wrong(
+        "postgres_schema",
+        "only checkpoints need names that are not empty",
+        {"task_id, idx),\n    ADD CHECK (tenant <> '' AND thread_id <> '');": "task_id, idx);"},
+        ("rows that cannot be right are refused",),
+        ("a write with an empty tenant", "`writes` needs a CHECK of its own"),
+    ),
+    Wrong(
+        "postgres_schema",
+        "SET with a parameter",
+        {"\"SELECT set_config('shop.tenant', %s, true)\"": '"SET LOCAL shop.tenant = %s"'},
+        ("a checkpoint is stored with its writes", "it is committed", "a session that is killed in the middle"),
+        ("Some statements take no parameters, `SET` for one",),
     ),
     Wrong(
         "postgres_schema",
@@ -286,6 +311,13 @@ WRONG_POSTGRES = [
         ("the SQL is run as it stands",),
         ("several statements",),
     ),
+    Wrong(
+        "postgres_versioning",
+        "a statement before the transaction",
+        {"    done = []\n": '    conn.execute("SET statement_timeout = 0")\n    done = []\n'},
+        ("the SQL is run as it stands",),
+        ("Did a statement before `with conn.transaction():` open a transaction already?",),
+    ),
     # --- postgres_analytics ---
     Wrong(
         "postgres_analytics",
@@ -320,6 +352,17 @@ WRONG_POSTGRES = [
         {"lag(at) OVER (PARTITION BY thread_id ORDER BY step)": "lag(at) OVER (ORDER BY at)"},
         ("p50 and p95",),
         ("the row before it in its conversation",),
+    ),
+    Wrong(
+        "postgres_analytics",
+        "threads of the same id are taken for one",
+        {
+            "            SELECT node, kind, extract": "            SELECT tenant, node, kind, extract",
+            "FROM steps WHERE tenant = %s)": "FROM steps)",
+            "FROM timed WHERE kind = 'loop' GROUP BY": "FROM timed WHERE kind = 'loop' AND tenant = %s GROUP BY",
+        },
+        ("p50 and p95",),
+        ("Two tenants may have threads of the same id",),
     ),
     Wrong(
         "postgres_analytics",
@@ -364,8 +407,8 @@ WRONG_POSTGRES = [
         "postgres_analytics",
         "the tenant is forgotten in one query",
         {"FROM steps WHERE tenant = %s WINDOW": "FROM steps WHERE %s::text IS NOT NULL WINDOW"},
-        ("interrupts, how many", "a tenant's name is data"),
-        ("Each query tells of this tenant alone",),
+        ("interrupts, how many",),
+        ("Interrupts of 'south'",),
     ),
     Wrong(
         "postgres_analytics",
@@ -477,9 +520,23 @@ WRONG_POSTGRES = [
     Wrong(
         "postgres_backup",
         "a piece that never comes is waited for",
-        {"        conn.execute(\"SELECT pg_create_restore_point('restore')\")\n": ""},
+        {'        conn.execute("SELECT pg_current_xact_id()")\n': ""},
         ("restored again",),
-        ("Write something first",),
+        ("the piece that it names never comes",),
+    ),
+    Wrong(
+        "postgres_backup",
+        "something is written, and nothing committed",
+        {"pg_current_xact_id()": "pg_create_restore_point('restore')"},
+        ("restored again",),
+        ("recovery ended before configured recovery target was reached", "Commit something first"),
+    ),
+    Wrong(
+        "postgres_backup",
+        "a second has to be enough for the archive",
+        {"    while not (server.archive / last).exists():\n": "    time.sleep(1)\n    while False:\n"},
+        ("a dropped table comes back",),
+        ("it was started before", "look again and again"),
     ),
     # --- connection_pooling ---
     Wrong(
@@ -503,7 +560,16 @@ WRONG_POSTGRES = [
             "            except PoolTimeout as error:\n": "            except ZeroDivisionError as error:\n",
         },
         ("an exhausted pool",),
-        ("After `seconds` (0.6) comes a PoolExhausted",),
+        ("After `seconds` (0.6) comes a PoolExhausted", "catch it first"),
+    ),
+    Wrong(
+        "connection_pooling",
+        "each try has the whole time",
+        {
+            "self.pool.connection(timeout=max(0, deadline - time.monotonic()))": "self.pool.connection(timeout=self.seconds)"
+        },
+        ("all tries of one call share its time",),
+        ("Compute one deadline",),
     ),
     Wrong(
         "connection_pooling",
@@ -660,7 +726,8 @@ CREATE TABLE checkpoints (
     UNIQUE (thread_id, checkpoint_ns, tenant, checkpoint_id)
 );
 CREATE TABLE writes (
-    tenant text NOT NULL, thread_id text NOT NULL, checkpoint_ns text NOT NULL, checkpoint_id text NOT NULL,
+    tenant text NOT NULL CHECK (length(tenant) > 0), thread_id text NOT NULL CHECK (length(thread_id) > 0),
+    checkpoint_ns text NOT NULL, checkpoint_id text NOT NULL,
     task_id text NOT NULL, idx int NOT NULL, channel text NOT NULL, value bytea NOT NULL,
     UNIQUE (checkpoint_id, thread_id, tenant, checkpoint_ns, task_id, idx)
 );
@@ -671,9 +738,9 @@ ALTER TABLE checkpoints FORCE ROW LEVEL SECURITY;
 ALTER TABLE writes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE writes FORCE ROW LEVEL SECURITY;
 CREATE POLICY p ON checkpoints FOR ALL TO PUBLIC
-    USING (tenant = current_setting('shop.tenant')) WITH CHECK (tenant = current_setting('shop.tenant'));
+    USING (tenant = current_setting('shop.tenant', true)) WITH CHECK (tenant = current_setting('shop.tenant', true));
 CREATE POLICY p ON writes FOR ALL TO PUBLIC
-    USING (tenant = current_setting('shop.tenant')) WITH CHECK (tenant = current_setting('shop.tenant'));
+    USING (tenant = current_setting('shop.tenant', true)) WITH CHECK (tenant = current_setting('shop.tenant', true));
 """
 
 
@@ -721,7 +788,8 @@ CREATE TABLE checkpoints (
 CREATE TABLE writes (
     tenant text NOT NULL, thread_id text NOT NULL, checkpoint_ns text NOT NULL, checkpoint_id text NOT NULL,
     task_id text NOT NULL, idx int NOT NULL, channel text NOT NULL, value bytea NOT NULL,
-    PRIMARY KEY (tenant, thread_id, checkpoint_ns, checkpoint_id, task_id, idx));
+    PRIMARY KEY (tenant, thread_id, checkpoint_ns, checkpoint_id, task_id, idx),
+    CONSTRAINT named CHECK ('' NOT IN (tenant, thread_id)));
 CREATE INDEX by_run ON checkpoints (run_id, tenant);
 CREATE INDEX by_time ON checkpoints (tenant, created_at DESC);
 DO $$

@@ -25,6 +25,9 @@ HURRIED_SECONDS = 1
 
 MEND_FIRST = "Mend this first: nothing else of this task can be judged."
 
+NOT_JUDGED = "not judged: an earlier call of your code is still running"
+MEND_EARLIER = "Mend first what did not come back in time."
+
 REMARK = "remark"
 """The property of a report that tells what to know about the judging."""
 
@@ -122,16 +125,20 @@ def behaviour(
     def judge(name: str) -> Iterator[None]:
         first, not_attempted = not judged, None
         judged.append(name)
-        seconds = HURRIED_SECONDS if request.node.stash.get(_stuck, False) else BEHAVIOUR_SECONDS
+        hurried = request.node.stash.get(_stuck, False)
         with subtests.test(name):
             try:
-                with _time_limit(seconds):
+                with _time_limit(HURRIED_SECONDS if hurried else BEHAVIOUR_SECONDS):
                     yield
             except (Missed, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 if isinstance(error, StillRunning):
                     request.node.stash[_stuck] = request.config.stash[_stuck] = True
+                if hurried and (isinstance(error, StillRunning) or not where(error)):
+                    raise Missed(came=NOT_JUDGED, idea=MEND_EARLIER) from (
+                        error if request.config.option.fulltrace else None
+                    )
                 if not (first and unwritten(error)):
                     # A fresh error: pytest cannot print every traceback that an alarm cuts off.
                     raise _explained(error) from (error if request.config.option.fulltrace else None)
