@@ -143,6 +143,31 @@ WRONG_POSTGRES = [
     ),
     Wrong(
         "postgres_schema",
+        "a retry makes the checkpoint younger",
+        {
+            '" VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"': (
+                '" VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT ON CONSTRAINT checkpoints_pkey"\n'
+                '            " DO UPDATE SET created_at = now()"'
+            )
+        },
+        ("a checkpoint is stored with its writes",),
+        ("and nothing changes",),
+    ),
+    Wrong(
+        "postgres_schema",
+        "a tenant cannot change its own rows",
+        {
+            "CREATE POLICY own_rows ON writes USING (tenant = current_setting('shop.tenant', true));": (
+                "CREATE POLICY own_rows ON writes FOR SELECT USING (tenant = current_setting('shop.tenant', true));\n"
+                "CREATE POLICY new_rows ON writes FOR INSERT"
+                " WITH CHECK (tenant = current_setting('shop.tenant', true));"
+            )
+        },
+        ("a tenant sees and changes its own rows only",),
+        ("A tenant changes its own row of writes",),
+    ),
+    Wrong(
+        "postgres_schema",
         "SET with a parameter",
         {"\"SELECT set_config('shop.tenant', %s, true)\"": '"SET LOCAL shop.tenant = %s"'},
         ("a checkpoint is stored with its writes", "it is committed", "a session that is killed in the middle"),
@@ -313,6 +338,18 @@ WRONG_POSTGRES = [
     ),
     Wrong(
         "postgres_versioning",
+        "who finds it locked leaves the work to others",
+        {
+            '            conn.execute("SELECT pg_advisory_xact_lock(1)")\n': (
+                '            if not conn.execute("SELECT pg_try_advisory_xact_lock(1)").fetchone()[0]:\n'
+                "                return done\n"
+            )
+        },
+        ("24 at once",),
+        ("Each may start when all is done",),
+    ),
+    Wrong(
+        "postgres_versioning",
         "a statement before the transaction",
         {"    done = []\n": '    conn.execute("SET statement_timeout = 0")\n    done = []\n'},
         ("the SQL is run as it stands",),
@@ -352,6 +389,13 @@ WRONG_POSTGRES = [
         {"lag(at) OVER (PARTITION BY thread_id ORDER BY step)": "lag(at) OVER (ORDER BY at)"},
         ("p50 and p95",),
         ("the row before it in its conversation",),
+    ),
+    Wrong(
+        "postgres_analytics",
+        "a step that happened instead of one between two",
+        {"            percentile_cont(0.95) WITHIN GROUP": "            percentile_disc(0.95) WITHIN GROUP"},
+        ("p50 and p95",),
+        ("`percentile_cont`",),
     ),
     Wrong(
         "postgres_analytics",
@@ -489,6 +533,13 @@ WRONG_POSTGRES = [
     ),
     Wrong(
         "postgres_backup",
+        "the time loses its microseconds",
+        {"moment.isoformat()": "moment.strftime('%Y-%m-%d %H:%M:%S%z')"},
+        ("a dropped table comes back",),
+        ("exact to the microsecond",),
+    ),
+    Wrong(
+        "postgres_backup",
         "the time loses its zone",
         {"moment.isoformat()": "moment.replace(tzinfo=None).isoformat()"},
         ("restored again",),
@@ -561,6 +612,16 @@ WRONG_POSTGRES = [
         },
         ("an exhausted pool",),
         ("After `seconds` (0.6) comes a PoolExhausted", "catch it first"),
+    ),
+    Wrong(
+        "connection_pooling",
+        "three tries, however soon",
+        {
+            "        while True:\n": "        for tries in range(3):\n",
+            "                if time.monotonic() > deadline:\n": "                if tries == 2:\n",
+        },
+        ("all tries of one call share its time",),
+        ("There was time enough: try again",),
     ),
     Wrong(
         "connection_pooling",

@@ -35,12 +35,16 @@ def archiving_server() -> services.PostgreSQL:
 
 @contextmanager
 def roomy_folder(otherwise: Path) -> Iterator[Path]:
-    """A folder in memory, if there is room: a backup syncs a thousand files, which busy disks take many seconds for."""
+    """A folder in memory for all temporary files, servers too, if there is room; else `otherwise`, for the test's own.
+
+    A backup syncs a thousand files, and to restore it is to copy them twice: a busy disk takes many seconds for that.
+    """
     memory = Path("/dev/shm")
     if not (os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**29):
         yield otherwise
         return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    with tempfile.TemporaryDirectory(dir=memory) as folder, patch.object(tempfile, "tempdir", folder):
+        Path(folder).chmod(0o711)  # root has PostgreSQL run by another user, who has to get there
         yield Path(folder)
 
 

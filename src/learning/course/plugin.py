@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,13 @@ def behaviour(
             pytest.skip(not_attempted)
 
     return judge
+
+
+@pytest.fixture
+def until_the_end() -> Iterator[ExitStack]:
+    """What is entered here is left when the test is over."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
