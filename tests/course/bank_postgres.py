@@ -452,7 +452,7 @@ WRONG_POSTGRES = [
         "the tenant is forgotten in one query",
         {"FROM steps WHERE tenant = %s WINDOW": "FROM steps WHERE %s::text IS NOT NULL WINDOW"},
         ("interrupts, how many",),
-        ("Interrupts of 'south'",),
+        ("Interrupts of 'north' alone",),
     ),
     Wrong(
         "postgres_analytics",
@@ -1182,7 +1182,7 @@ def verify(folder):
 def restore_to(server, folder, moment):
     with psycopg.connect(server.url) as live:
         live.autocommit = True
-        live.execute("SELECT pg_logical_emit_message(false, 'restore', 'now', true)")
+        live.execute("SELECT pg_logical_emit_message(true, 'restore', 'now')")
         piece = live.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]
     for _ in range(500):
         if (server.archive / piece).is_file():

@@ -399,16 +399,26 @@ def sessions(admin: psycopg.Connection, condition: str = "true") -> int:
 
 
 @contextmanager
-def waits_of(pool: ConnectionPool, lost_for: float) -> Iterator[list[float]]:
-    """How many seconds a pool was told to wait, try by try. Connections are lost for the first `lost_for` seconds."""
-    waits: list[float] = []
-    take, begin = pool.getconn, time.monotonic()
+def tries_of(pool: ConnectionPool, lost_for: float) -> Iterator[list[tuple[float, float]]]:
+    """Have a pool lend dead connections for `lost_for` seconds, from the first try on.
+
+    What it gives is filled try by try: how many seconds the pool was told to wait, and how many were gone for certain
+    when that was computed.
+    """
+    tries: list[tuple[float, float]] = []
+    take, gone, begin = pool.getconn, 0.0, 0.0
 
     def taken(timeout: float | None = None) -> psycopg.Connection:
-        waits.append(pool.timeout if timeout is None else timeout)
-        if time.monotonic() - begin < lost_for:
-            raise psycopg.OperationalError("the connection is lost")
-        return take(timeout)
+        nonlocal gone, begin
+        begin = begin or time.monotonic()
+        tries.append((pool.timeout if timeout is None else timeout, gone))
+        lost = time.monotonic() - begin < lost_for
+        connection = take(timeout)
+        if lost:
+            connection.close()
+            time.sleep(0.3 if len(tries) == 1 else 0)
+            gone = time.monotonic() - begin
+        return connection
 
     with patch.object(pool, "getconn", taken):
-        yield waits
+        yield tries
