@@ -24,13 +24,14 @@ def flip_a_bit(path: Path) -> None:
 
 
 @embedded_only
-def test_what_was_committed_up_to_a_moment_comes_back_on_another_server(postgres, tmp_path: Path):
+@pytest.mark.parametrize("afterwards", ["DROP TABLE refunds", "SELECT 'nothing is committed'"])
+def test_what_was_committed_up_to_a_moment_comes_back_on_another_server(postgres, tmp_path: Path, afterwards: str):
     with postgres.client(autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS refunds; CREATE TABLE refunds (id int)")
         made = back_up(postgres.url, tmp_path / "backups")
         connection.execute("INSERT INTO refunds VALUES (1001)")
         moment = connection.execute("SELECT clock_timestamp()").fetchone()[0]
-        connection.execute("DROP TABLE refunds")
+        connection.execute(afterwards)
     for _ in range(2):  # the second time nothing has been written since
         finish_archiving(postgres.url)
     data = prepare_restore(made, postgres.archive, tmp_path / "o'clock", moment=moment)

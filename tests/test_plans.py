@@ -37,3 +37,11 @@ def test_nodes_above_read_nothing_themselves(connection):
     plan = explain(connection, "SELECT customer FROM orders ORDER BY id DESC LIMIT 3")
     assert plan.rows_read == 5000
     assert [len(line) - len(line.lstrip()) for line in str(plan).splitlines()[1:]] == [0, 2, 4]
+
+
+def test_entries_of_an_index_are_no_rows(connection):
+    connection.execute("CREATE INDEX by_customer ON orders (customer); SET enable_indexscan = off")
+    plan = explain(connection, "SELECT id FROM orders WHERE customer = 'customer-7'")
+    assert (plan.rows_read, plan.entries_read) == (100, 100)
+    assert "100 rows (100 index entries)" in str(plan)
+    assert "Bitmap Index Scan of by_customer, found by (customer = 'customer-7'::text), 100 entries read" in str(plan)

@@ -52,9 +52,9 @@ WRONG_POSTGRES = [
         "postgres_schema",
         "a foreign key that refuses early writes",
         {
-            "checkpoint_id, task_id, idx);": (
+            "checkpoint_id, task_id, idx),\n": (
                 "checkpoint_id, task_id, idx), ADD FOREIGN KEY (tenant, thread_id, checkpoint_ns, checkpoint_id)"
-                " REFERENCES checkpoints;"
+                " REFERENCES checkpoints,\n"
             )
         },
         ("rows that are right are taken",),
@@ -63,7 +63,7 @@ WRONG_POSTGRES = [
     Wrong(
         "postgres_schema",
         "negative indexes are refused",
-        {"checkpoint_id, task_id, idx);": "checkpoint_id, task_id, idx), ADD CHECK (idx >= 0);"},
+        {"checkpoint_id, task_id, idx),\n": "checkpoint_id, task_id, idx), ADD CHECK (idx >= 0),\n"},
         ("rows that are right are taken", "a checkpoint is stored with its writes"),
         ("which is negative for some channels",),
     ),
@@ -120,8 +120,58 @@ WRONG_POSTGRES = [
                 " USING (coalesce(current_setting('shop.tenant', true), '') IN ('', tenant));"
             )
         },
+        ("without a tenant nothing is seen",),
+        ("no rows are seen",),
+    ),
+    Wrong(
+        "postgres_schema",
+        "a policy that fails in a session that never had a tenant",
+        {
+            "CREATE POLICY own_rows ON writes USING (tenant = current_setting('shop.tenant', true));": (
+                "CREATE POLICY own_rows ON writes USING (tenant = current_setting('shop.tenant'));"
+            )
+        },
+        ("without a tenant nothing is seen",),
+        ("nobody has ever set `shop.tenant`", "without `true` it is an error"),
+    ),
+    Wrong(
+        "postgres_schema",
+        "only checkpoints need names that are not empty",
+        {"task_id, idx),\n    ADD CHECK (tenant <> '' AND thread_id <> '');": "task_id, idx);"},
+        ("rows that cannot be right are refused",),
+        ("a write with an empty tenant", "`writes` needs a CHECK of its own"),
+    ),
+    Wrong(
+        "postgres_schema",
+        "a retry makes the checkpoint younger",
+        {
+            '" VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"': (
+                '" VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT ON CONSTRAINT checkpoints_pkey"\n'
+                '            " DO UPDATE SET created_at = now()"'
+            )
+        },
+        ("a checkpoint is stored with its writes",),
+        ("and nothing changes",),
+    ),
+    Wrong(
+        "postgres_schema",
+        "a tenant cannot change its own rows",
+        {
+            "CREATE POLICY own_rows ON writes USING (tenant = current_setting('shop.tenant', true));": (
+                "CREATE POLICY own_rows ON writes FOR SELECT USING (tenant = current_setting('shop.tenant', true));\n"
+                "CREATE POLICY new_rows ON writes FOR INSERT"
+                " WITH CHECK (tenant = current_setting('shop.tenant', true));"
+            )
+        },
         ("a tenant sees and changes its own rows only",),
-        ("must not see any rows",),
+        ("A tenant changes its own row of writes",),
+    ),
+    Wrong(
+        "postgres_schema",
+        "SET with a parameter",
+        {"\"SELECT set_config('shop.tenant', %s, true)\"": '"SET LOCAL shop.tenant = %s"'},
+        ("a checkpoint is stored with its writes", "it is committed", "a session that is killed in the middle"),
+        ("Some statements take no parameters, `SET` for one",),
     ),
     Wrong(
         "postgres_schema",
@@ -286,6 +336,25 @@ WRONG_POSTGRES = [
         ("the SQL is run as it stands",),
         ("several statements",),
     ),
+    Wrong(
+        "postgres_versioning",
+        "who finds it locked leaves the work to others",
+        {
+            '            conn.execute("SELECT pg_advisory_xact_lock(1)")\n': (
+                '            if not conn.execute("SELECT pg_try_advisory_xact_lock(1)").fetchone()[0]:\n'
+                "                return done\n"
+            )
+        },
+        ("24 at once",),
+        ("Each may start when all is done",),
+    ),
+    Wrong(
+        "postgres_versioning",
+        "a statement before the transaction",
+        {"    done = []\n": '    conn.execute("SET statement_timeout = 0")\n    done = []\n'},
+        ("the SQL is run as it stands",),
+        ("Did a statement before `with conn.transaction():` open a transaction already?",),
+    ),
     # --- postgres_analytics ---
     Wrong(
         "postgres_analytics",
@@ -320,6 +389,24 @@ WRONG_POSTGRES = [
         {"lag(at) OVER (PARTITION BY thread_id ORDER BY step)": "lag(at) OVER (ORDER BY at)"},
         ("p50 and p95",),
         ("the row before it in its conversation",),
+    ),
+    Wrong(
+        "postgres_analytics",
+        "a step that happened instead of one between two",
+        {"            percentile_cont(0.95) WITHIN GROUP": "            percentile_disc(0.95) WITHIN GROUP"},
+        ("p50 and p95",),
+        ("`percentile_cont`",),
+    ),
+    Wrong(
+        "postgres_analytics",
+        "threads of the same id are taken for one",
+        {
+            "            SELECT node, kind, extract": "            SELECT tenant, node, kind, extract",
+            "FROM steps WHERE tenant = %s)": "FROM steps)",
+            "FROM timed WHERE kind = 'loop' GROUP BY": "FROM timed WHERE kind = 'loop' AND tenant = %s GROUP BY",
+        },
+        ("p50 and p95",),
+        ("Two tenants may have threads of the same id",),
     ),
     Wrong(
         "postgres_analytics",
@@ -364,8 +451,8 @@ WRONG_POSTGRES = [
         "postgres_analytics",
         "the tenant is forgotten in one query",
         {"FROM steps WHERE tenant = %s WINDOW": "FROM steps WHERE %s::text IS NOT NULL WINDOW"},
-        ("interrupts, how many", "a tenant's name is data"),
-        ("Each query tells of this tenant alone",),
+        ("interrupts, how many",),
+        ("Interrupts of 'north' alone",),
     ),
     Wrong(
         "postgres_analytics",
@@ -446,6 +533,13 @@ WRONG_POSTGRES = [
     ),
     Wrong(
         "postgres_backup",
+        "the time loses its microseconds",
+        {"moment.isoformat()": "moment.strftime('%Y-%m-%d %H:%M:%S%z')"},
+        ("a dropped table comes back",),
+        ("exact to the microsecond",),
+    ),
+    Wrong(
+        "postgres_backup",
         "the time loses its zone",
         {"moment.isoformat()": "moment.replace(tzinfo=None).isoformat()"},
         ("restored again",),
@@ -477,9 +571,23 @@ WRONG_POSTGRES = [
     Wrong(
         "postgres_backup",
         "a piece that never comes is waited for",
-        {"        conn.execute(\"SELECT pg_create_restore_point('restore')\")\n": ""},
+        {'        conn.execute("SELECT pg_current_xact_id()")\n': ""},
         ("restored again",),
-        ("Write something first",),
+        ("the piece that it names never comes",),
+    ),
+    Wrong(
+        "postgres_backup",
+        "something is written, and nothing committed",
+        {"pg_current_xact_id()": "pg_create_restore_point('restore')"},
+        ("restored again",),
+        ("recovery ended before configured recovery target was reached", "Commit something first"),
+    ),
+    Wrong(
+        "postgres_backup",
+        "a second has to be enough for the archive",
+        {"    while not (server.archive / last).exists():\n": "    time.sleep(1)\n    while False:\n"},
+        ("a dropped table comes back",),
+        ("it was started before", "look again and again"),
     ),
     # --- connection_pooling ---
     Wrong(
@@ -503,7 +611,26 @@ WRONG_POSTGRES = [
             "            except PoolTimeout as error:\n": "            except ZeroDivisionError as error:\n",
         },
         ("an exhausted pool",),
-        ("After `seconds` (0.6) comes a PoolExhausted",),
+        ("After `seconds` (0.6) comes a PoolExhausted", "catch it first"),
+    ),
+    Wrong(
+        "connection_pooling",
+        "three tries, however soon",
+        {
+            "        while True:\n": "        for tries in range(3):\n",
+            "                if time.monotonic() > deadline:\n": "                if tries == 2:\n",
+        },
+        ("all tries of one call share its time",),
+        ("There was time enough: try again",),
+    ),
+    Wrong(
+        "connection_pooling",
+        "each try has the whole time",
+        {
+            "self.pool.connection(timeout=max(0, deadline - time.monotonic()))": "self.pool.connection(timeout=self.seconds)"
+        },
+        ("all tries of one call share its time",),
+        ("Compute one deadline",),
     ),
     Wrong(
         "connection_pooling",
@@ -660,7 +787,8 @@ CREATE TABLE checkpoints (
     UNIQUE (thread_id, checkpoint_ns, tenant, checkpoint_id)
 );
 CREATE TABLE writes (
-    tenant text NOT NULL, thread_id text NOT NULL, checkpoint_ns text NOT NULL, checkpoint_id text NOT NULL,
+    tenant text NOT NULL CHECK (length(tenant) > 0), thread_id text NOT NULL CHECK (length(thread_id) > 0),
+    checkpoint_ns text NOT NULL, checkpoint_id text NOT NULL,
     task_id text NOT NULL, idx int NOT NULL, channel text NOT NULL, value bytea NOT NULL,
     UNIQUE (checkpoint_id, thread_id, tenant, checkpoint_ns, task_id, idx)
 );
@@ -671,9 +799,9 @@ ALTER TABLE checkpoints FORCE ROW LEVEL SECURITY;
 ALTER TABLE writes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE writes FORCE ROW LEVEL SECURITY;
 CREATE POLICY p ON checkpoints FOR ALL TO PUBLIC
-    USING (tenant = current_setting('shop.tenant')) WITH CHECK (tenant = current_setting('shop.tenant'));
+    USING (tenant = current_setting('shop.tenant', true)) WITH CHECK (tenant = current_setting('shop.tenant', true));
 CREATE POLICY p ON writes FOR ALL TO PUBLIC
-    USING (tenant = current_setting('shop.tenant')) WITH CHECK (tenant = current_setting('shop.tenant'));
+    USING (tenant = current_setting('shop.tenant', true)) WITH CHECK (tenant = current_setting('shop.tenant', true));
 """
 
 
@@ -721,7 +849,8 @@ CREATE TABLE checkpoints (
 CREATE TABLE writes (
     tenant text NOT NULL, thread_id text NOT NULL, checkpoint_ns text NOT NULL, checkpoint_id text NOT NULL,
     task_id text NOT NULL, idx int NOT NULL, channel text NOT NULL, value bytea NOT NULL,
-    PRIMARY KEY (tenant, thread_id, checkpoint_ns, checkpoint_id, task_id, idx));
+    PRIMARY KEY (tenant, thread_id, checkpoint_ns, checkpoint_id, task_id, idx),
+    CONSTRAINT named CHECK ('' NOT IN (tenant, thread_id)));
 CREATE INDEX by_run ON checkpoints (run_id, tenant);
 CREATE INDEX by_time ON checkpoints (tenant, created_at DESC);
 DO $$
@@ -1053,7 +1182,7 @@ def verify(folder):
 def restore_to(server, folder, moment):
     with psycopg.connect(server.url) as live:
         live.autocommit = True
-        live.execute("SELECT pg_logical_emit_message(false, 'restore', 'now', true)")
+        live.execute("SELECT pg_logical_emit_message(true, 'restore', 'now')")
         piece = live.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]
     for _ in range(500):
         if (server.archive / piece).is_file():

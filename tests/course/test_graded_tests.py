@@ -125,6 +125,7 @@ class LRUMemorySaver(InMemorySaver):
     )
 
     assert "look for a loop that never ends" in output
+    assert "not judged: an earlier call of your code is still running" in output
     assert "1 skipped, 22 deselected" in output.splitlines()[-1]
 
 

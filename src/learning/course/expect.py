@@ -36,6 +36,8 @@ def refused(*errors: type[Exception], what: str, idea: str) -> Iterator[None]:
     wanted = " or ".join(error.__name__ for error in errors)
     try:
         yield
+    except Missed:
+        raise
     except errors:
         return
     except Exception as error:

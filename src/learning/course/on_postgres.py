@@ -1,13 +1,11 @@
 """What the tests of lesson 3 stand on: databases of their own, sessions that are ended at any statement, histories."""
 
-import os
 import secrets
-import shutil
 import statistics
-import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,10 +14,10 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import psutil
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool
 
 from learning import services
 
@@ -37,7 +35,21 @@ def database(server: services.PostgreSQL) -> Iterator[str]:
     try:
         yield server.database(name)
     finally:
-        server.drop_database(name)
+        # Where a time limit has cut off the making of a database, the server goes on with it.
+        with suppress(psycopg.errors.DependentObjectsStillExist):
+            server.drop_database(name)
+
+
+@contextmanager
+def emptied(url: str) -> Iterator[psycopg.Connection]:
+    """A connection to a database, for the user who owns it: whatever was there is gone, and so are all other sessions.
+
+    (To make a database takes a hundred times as long, on a busy disk.)
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        end_sessions(connection)
+        drop_tables(connection)
+        yield connection
 
 
 def superuser(server: services.PostgreSQL, conn: psycopg.Connection) -> psycopg.Connection:
@@ -68,15 +80,17 @@ def written(task: str, script: str) -> None:
 def ended_while_it_waits(admin: psycopg.Connection, session: psycopg.Connection, call: Callable[[], Any]) -> bool:
     """Call, and end the session's process on the server while it waits for a lock; whether it ever did wait.
 
-    Whatever error the call gets is its own business. One that does not end is given up, and told.
+    Whatever error the call gets afterwards is its own business, and one before is raised. One that does not end is
+    given up, and told.
     """
     pid, over = session.info.backend_pid, threading.Event()
+    errors: list[Exception] = []
 
     def watched() -> None:
         try:
             call()
-        except Exception:
-            pass
+        except Exception as error:
+            errors.append(error)
         finally:
             over.set()
 
@@ -86,6 +100,8 @@ def ended_while_it_waits(admin: psycopg.Connection, session: psycopg.Connection,
     while not over.wait(0.01) and not waited:
         ((locks,),) = admin.execute(query, [pid])
         waited = bool(locks)
+    if errors and not waited:
+        raise errors[0]
     admin.execute("SELECT pg_terminate_backend(%s, 2000)", [pid])
     in_time(3, "a call whose session was ended", "An error has to get out: do not wait for ever.", over.wait)
     return waited
@@ -171,8 +187,8 @@ def tables_of(connection: psycopg.Connection) -> list[str]:
 
 
 def drop_tables(connection: psycopg.Connection) -> None:
-    """Drop all tables of a database."""
-    connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    """Drop all that a user owns in a database."""
+    connection.execute("DROP OWNED BY CURRENT_USER CASCADE; CREATE SCHEMA IF NOT EXISTS public")
 
 
 # --- plans ------------------------------------------------------------------------------------------------------------
@@ -344,14 +360,22 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
+def where_they_differ(came: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two dicts without the entries in which they are the same."""
+    keys = came.keys() | wanted.keys()
+    differ = [key for key in keys if key not in came or key not in wanted or came[key] != wanted[key]]
+    came, wanted = ({key: each[key] for key in sorted(differ, key=str) if key in each} for each in (came, wanted))
+    return came, wanted
+
+
 # --- pools ------------------------------------------------------------------------------------------------------------
 
 
 def end_sessions(admin: psycopg.Connection) -> int:
-    """End all other sessions of this database, in the middle of whatever they do; how many there were."""
+    """End all other sessions of this database's owner, in the middle of whatever they do; how many there were."""
     query = (
-        "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND usename = current_database() AND pid <> pg_backend_pid()"
     )
     ((count,),) = admin.execute(query)
     return count
@@ -380,89 +404,27 @@ def sessions(admin: psycopg.Connection, condition: str = "true") -> int:
     return count
 
 
-# --- backups ----------------------------------------------------------------------------------------------------------
-
-
-def archiving_server() -> services.PostgreSQL:
-    """A server with an archive, whose files are within reach.
-
-    Raises:
-        ServiceError: if there is none, as in a container.
-    """
-    server = services.postgres(archive=True)
-    if not hasattr(server.node, "command"):
-        server.close()
-        raise services.ServiceError("its files are in a container; set LEARNING_SERVICES=embedded, or unset it")
-    return server
-
-
 @contextmanager
-def roomy_folder(otherwise: Path) -> Iterator[Path]:
-    """A folder in memory, if there is room: a backup syncs a thousand files, which busy disks take many seconds for."""
-    memory = Path("/dev/shm")
-    if not (os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**29):
-        yield otherwise
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
+def tries_of(pool: ConnectionPool, lost_for: float) -> Iterator[list[tuple[float, float]]]:
+    """Have a pool lend dead connections for `lost_for` seconds, from the first try on.
 
-
-@contextmanager
-def busy_archiver(connection: psycopg.Connection, seconds: float, idea: str) -> Iterator[None]:
-    """Have the server archive nothing for some seconds, as when the archive's disk is busy.
-
-    Raises:
-        Missed: from `services.postgres`, if a restored server is started before the archive goes on.
+    What it gives is filled try by try: how many seconds the pool was told to wait, and how many were gone for certain
+    when that was computed.
     """
-    query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'"
-    ((pid,),) = connection.execute(query)
-    archiver = psutil.Process(pid)
-    goes_on = threading.Timer(seconds, archiver.resume)
-    start = services.postgres
+    tries: list[tuple[float, float]] = []
+    take, gone, begin = pool.getconn, 0.0, 0.0
 
-    def start_when_archived(**options: Any) -> services.PostgreSQL:
-        if goes_on.is_alive():
-            expected = "a server that is started when the archive has all that was committed"
-            raise Missed(expected=expected, came="it was started before", idea=idea)
-        return start(**options)
+    def taken(timeout: float | None = None) -> psycopg.Connection:
+        nonlocal gone, begin
+        begin = begin or time.monotonic()
+        tries.append((pool.timeout if timeout is None else timeout, gone))
+        lost = time.monotonic() - begin < lost_for
+        connection = take(timeout)
+        if lost:
+            connection.close()
+            time.sleep(0.3 if len(tries) == 1 else 0)
+            gone = time.monotonic() - begin
+        return connection
 
-    archiver.suspend()
-    goes_on.start()
-    try:
-        with patch.object(services, "postgres", start_when_archived):
-            yield
-    finally:
-        goes_on.cancel()
-        archiver.resume()
-
-
-def changed(backup: Path) -> str:
-    """How a backup differs from one that nobody has restored, in the files that its manifest leaves out."""
-    if (backup / "recovery.signal").exists():
-        return "a recovery.signal is in it"
-    if "recovery_target" in (backup / "postgresql.auto.conf").read_text():
-        return "its postgresql.auto.conf has a recovery target"
-    return ""
-
-
-def _flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0b100]) + content[middle + 1 :]
-
-
-def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Give a file other content. It may have other names, in a copy made of links, which keep the old one."""
-    content = path.read_bytes()
-    path.unlink()
-    path.write_bytes(change(content))
-
-
-DAMAGES: dict[str, Callable[[Path, str], None]] = {
-    "one bit of a table is flipped": lambda backup, table: _replace(backup / table, _flipped),
-    "a table's file is cut short": lambda backup, table: _replace(backup / table, lambda content: content[:8192]),
-    "a table's file is gone": lambda backup, table: (backup / table).unlink(),
-    "a file that does not belong there": lambda backup, table: (backup / "base" / "1" / "99999").touch(),
-    "one bit of the manifest is flipped": lambda backup, table: _replace(backup / "backup_manifest", _flipped),
-    "the manifest is gone": lambda backup, table: (backup / "backup_manifest").unlink(),
-}
-"""What can happen to a backup on a disk: each does it, given the backup and the path of a table's file in it."""
+    with patch.object(pool, "getconn", taken):
+        yield tries

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ HURRIED_SECONDS = 1
 """The same for the rest of a task in which one behaviour has been endless already."""
 
 MEND_FIRST = "Mend this first: nothing else of this task can be judged."
+
+NOT_JUDGED = "not judged: an earlier call of your code is still running"
+MEND_EARLIER = "Mend first what did not come back in time."
 
 REMARK = "remark"
 """The property of a report that tells what to know about the judging."""
@@ -127,16 +130,20 @@ def behaviour(
     def judge(name: str) -> Iterator[None]:
         first, not_attempted = not judged, None
         judged.append(name)
-        seconds = HURRIED_SECONDS if request.node.stash.get(_stuck, False) else BEHAVIOUR_SECONDS
+        hurried = request.node.stash.get(_stuck, False)
         with subtests.test(name):
             try:
-                with time_limit(seconds):
+                with time_limit(HURRIED_SECONDS if hurried else BEHAVIOUR_SECONDS):
                     yield
             except (Missed, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 if isinstance(error, StillRunning):
                     request.node.stash[_stuck] = request.config.stash[_stuck] = True
+                if hurried and (isinstance(error, StillRunning) or not where(error)):
+                    raise Missed(came=NOT_JUDGED, idea=MEND_EARLIER) from (
+                        error if request.config.option.fulltrace else None
+                    )
                 if not (first and unwritten(error)):
                     # A fresh error: pytest cannot print every traceback that an alarm cuts off.
                     raise _explained(error) from (error if request.config.option.fulltrace else None)
@@ -147,6 +154,13 @@ def behaviour(
             pytest.skip(not_attempted)
 
     return judge
+
+
+@pytest.fixture
+def until_the_end() -> Iterator[ExitStack]:
+    """What is entered here is left when the test is over."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

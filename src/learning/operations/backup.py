@@ -61,11 +61,14 @@ def verify(backup: Path) -> list[str]:
 def finish_archiving(url: str, seconds: float = 30) -> str:
     """Have all that is committed by now archived, and return the name of the last piece of the write-ahead log.
 
+    It ends with a commit of its own, so a recovery to any moment before the call has a place to stop.
+
     Raises:
         BackupError: if the archive does not have it in time; the message says what the server tried last.
     """
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SELECT pg_create_restore_point('finish_archiving')")  # else there may be nothing to switch
+        # A commit, even of nothing: without one there may be no piece to finish, and no place for a recovery to stop.
+        connection.execute("SELECT pg_current_xact_id()")
         ((piece,),) = connection.execute("SELECT pg_walfile_name(pg_switch_wal())")
         deadline = time.monotonic() + seconds
         while True:
@@ -86,7 +89,8 @@ def prepare_restore(backup: Path, archive: Path, target: Path, *, moment: dateti
     The backup is copied, and stays as it is. Nothing is done to a running server.
 
     Args:
-        moment: with a time zone. It has to be after the end of the backup, and something has to be committed after it.
+        moment: with a time zone. It has to be after the end of the backup, and before a call of `finish_archiving`:
+            recovery stops at the first commit after it, and fails if the archive has none.
 
     Raises:
         BackupError: if the backup is damaged, `moment` has no time zone, or `target` is there already.

@@ -12,7 +12,8 @@ class Plan:
 
     Attributes:
         milliseconds: how long it took, planning left out.
-        rows_read: how many rows it touched in tables and indexes, those included that it then left out.
+        rows_read: how many rows of tables it touched, those included that it then left out.
+        entries_read: how many entries of indexes it listed before it touched a table.
         pages_read: how many pages of 8 KB it looked at, of tables and indexes, in memory or on disk.
     """
 
@@ -20,10 +21,12 @@ class Plan:
         self._top = explained["Plan"]
         self.milliseconds: float = explained["Execution Time"]
         self.pages_read: int = self._top["Shared Hit Blocks"] + self._top["Shared Read Blocks"]
-        self.rows_read = sum(_rows_read(node) for _, node in self._nodes() if _reads(node))
+        self.rows_read = sum(_read(node) for _, node in self._nodes() if "Relation Name" in node)
+        self.entries_read = sum(_read(node) for _, node in self._nodes() if _lists(node))
 
     def __str__(self) -> str:
-        lines = [f"{self.milliseconds:.2f} ms, {self.rows_read:,} rows and {self.pages_read:,} pages read"]
+        rows = f"{self.rows_read:,} rows" + (f" ({self.entries_read:,} index entries)" if self.entries_read else "")
+        lines = [f"{self.milliseconds:.2f} ms, {rows} and {self.pages_read:,} pages read"]
         lines += [f"{'  ' * depth}- {_in_words(node)}" for depth, node in self._nodes()]
         return "\n".join(lines)
 
@@ -58,10 +61,14 @@ def explain(connection: psycopg.Connection, query: str, parameters: Sequence[Any
 
 
 def _reads(node: dict[str, Any]) -> bool:
-    return "Relation Name" in node or "Index Name" in node
+    return "Relation Name" in node or _lists(node)
 
 
-def _rows_read(node: dict[str, Any]) -> int:
+def _lists(node: dict[str, Any]) -> bool:
+    return "Index Name" in node and "Relation Name" not in node
+
+
+def _read(node: dict[str, Any]) -> int:
     left_out = sum(value for name, value in node.items() if name.startswith("Rows Removed"))
     return int((node["Actual Rows"] + left_out) * node["Actual Loops"])
 
@@ -74,4 +81,4 @@ def _in_words(node: dict[str, Any]) -> str:
     how = f", found by {found}" if found else ", from the first to the last" if "Seq" in node["Node Type"] else ""
     left_out = sum(value for key, value in node.items() if key.startswith("Rows Removed"))
     dropped = f", {left_out:,.0f} of them left out" if left_out else ""
-    return f"{node['Node Type']} of {name}{how}, {_rows_read(node):,} rows read{dropped}"
+    return f"{node['Node Type']} of {name}{how}, {_read(node):,} {'entries' if _lists(node) else 'rows'} read{dropped}"
