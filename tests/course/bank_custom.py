@@ -712,13 +712,13 @@ WRONG_CUSTOM = [
             )
         },
         ("put, put_writes and delete_thread",),
-        ("may have stored its checkpoint all the same",),
+        ("`put` raised, and may have been done",),
     ),
     Wrong(
         "caching_strategies",
         "a hit starts the time anew",
         {
-            "                    self.found.move_to_end(key)\n                    self.hits += 1\n": "                    self.found[key] = begin, self.found[key][1]\n                    self.found.move_to_end(key)\n                    self.hits += 1\n"
+            "                self.found.move_to_end(key)\n                self.hits += 1\n": "                self.found[key] = begin, self.found[key][1]\n                self.found.move_to_end(key)\n                self.hits += 1\n"
         },
         ("another writer's newer checkpoint",),
         ("a hit does not start it anew",),
@@ -734,7 +734,7 @@ WRONG_CUSTOM = [
         "caching_strategies",
         "first in, first out",
         {
-            "                    self.found.move_to_end(key)\n                    self.hits += 1\n": "                    self.hits += 1\n"
+            "                self.found.move_to_end(key)\n                self.hits += 1\n": "                self.hits += 1\n"
         },
         ("the checkpoint used longest ago",),
         ("a hit is a use too",),
