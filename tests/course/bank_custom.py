@@ -206,6 +206,13 @@ WRONG_CUSTOM = [
     ),
     Wrong(
         "file_storage",
+        "syncs the folder above",
+        {"os.open(self.path, os.O_RDONLY)": "os.open(self.path.parent, os.O_RDONLY)"},
+        ("what was acknowledged", "what was deleted"),
+        ("with `os.fsync` of the folder",),
+    ),
+    Wrong(
+        "file_storage",
         "damage counts as nothing there",
         {
             "        except FileNotFoundError:\n            return None": "        except (FileNotFoundError, ValueError):\n            return None"
@@ -386,6 +393,37 @@ WRONG_CUSTOM = [
         ("a fault that passes",),
         ("the answer was cut in the middle", "Of a 404 that was cut only the status is left"),
     ),
+    Wrong(
+        "s3_storage",
+        "each repeat has a condition of its own",
+        {
+            '        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}\n': (
+                "        def request():\n            etag = self.get(thread_id)[1]\n"
+                '            condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}\n'
+                "            return self.client.put_object(**target, Body=data, **condition)\n\n"
+            ),
+            "self.patiently(lambda: self.client.put_object(**target, Body=data, **condition))": "self.patiently(request)",
+        },
+        ("a repeat is harmless",),
+        ("it has to have the same condition",),
+    ),
+    Wrong(
+        "s3_storage",
+        "a pause after the last attempt",
+        {
+            """                if not self.may_pass(error) or attempt == self.attempts - 1:
+                    raise
+            self.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)
+""": """                if not self.may_pass(error):
+                    raise
+                self.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)
+                if attempt == self.attempts - 1:
+                    raise
+"""
+        },
+        ("a fault that lasts",),
+        ("After the last attempt there is none",),
+    ),
     # --- hybrid_storage ---
     Wrong(
         "hybrid_storage",
@@ -424,7 +462,7 @@ WRONG_CUSTOM = [
             "        except Exception:\n            self.stale.add(thread_id)\n            return None": "        except Exception:\n            self.stale.add(thread_id)\n            raise"
         },
         ("the hot saver is gone",),
-        ("its errors are not the customer's",),
+        ("are not the customer's",),
     ),
     Wrong(
         "hybrid_storage",
@@ -547,6 +585,15 @@ WRONG_CUSTOM = [
         ("the cold saver is gone",),
         ("With 'accept' a put is taken by the hot saver alone",),
     ),
+    Wrong(
+        "hybrid_storage",
+        "catches one kind of error of the hot saver",
+        {
+            "        except Exception:\n            self.stale.add(thread_id)\n            return None": "        except ConnectionError:\n            self.stale.add(thread_id)\n            return None"
+        },
+        ("the hot saver is gone",),
+        ("of whatever class",),
+    ),
     # --- custom_monitoring ---
     Wrong(
         "custom_monitoring",
@@ -655,7 +702,21 @@ WRONG_CUSTOM = [
         ("awaited calls",),
         ("await its async methods",),
     ),
+    Wrong(
+        "custom_monitoring",
+        "the copy keeps the old serializer",
+        {"        clone.serde = clone.inner.serde\n": ""},
+        ("to LangGraph it is",),
+        ("Its `serde` is the new one as well",),
+    ),
     # --- caching_strategies ---
+    Wrong(
+        "caching_strategies",
+        "a limit for threads, not for checkpoints",
+        {"if len(self.found) > self.size:": "if len({known[0] for known in self.found}) > self.size:"},
+        ("the checkpoint used longest ago",),
+        ("So many checkpoints are remembered",),
+    ),
     Wrong(
         "caching_strategies",
         "remembers that there is nothing",
@@ -744,7 +805,7 @@ WRONG_CUSTOM = [
         "no limit",
         {"if len(self.found) > self.size:": "if False:"},
         ("the checkpoint used longest ago",),
-        ("So many are remembered",),
+        ("So many checkpoints are remembered",),
     ),
     Wrong(
         "caching_strategies",

@@ -12,8 +12,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 METHODS = ("put", "put_writes", "get_tuple", "delete_thread")
 
 
-class Gone(ConnectionError):
-    """The storage does not answer."""
+class Gone(Exception):
+    """The storage does not answer. Each storage has errors of its own: this one is nobody else's."""
 
 
 class Tier(InMemorySaver):
