@@ -19,7 +19,7 @@ lab: .venv/.ready
 	@.venv/bin/learning lab $(ARGS)
 
 test: .venv/.ready
-	.venv/bin/pytest -n 3
+	.venv/bin/pytest -n 3 --dist loadgroup
 	.venv/bin/pytest test_learning_03.py --work solutions
 	.venv/bin/pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=120 --ignore-glob='*.kept-*' notebooks
 	LEARNING_STRICT=1 .venv/bin/pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=120 solutions

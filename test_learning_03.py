@@ -24,6 +24,7 @@ from copy import copy
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
+from itertools import permutations
 from numbers import Real
 from pathlib import Path
 from tempfile import mkdtemp
@@ -79,14 +80,17 @@ from learning.course.on_migration import (
     Watched,
     WholeSaver,
     all_bytes,
+    build_office,
     desk_steps,
     everything,
     in_version_3,
     missed_within,
+    old_office,
     old_threads,
     stamp_of,
     to_2,
     to_3,
+    values_in_version_3,
     values_of,
 )
 from learning.course.on_postgres import (
@@ -2717,19 +2721,21 @@ class TestStateMigration:
             expect(plain.dumps_typed(came), plain.dumps_typed(wanted), idea)
 
         with behaviour("a value comes back, and everybody can tell its version"):
-            for value in some_states(rng):
-                version = rng.randint(1, 20)
+            for number, value in enumerate(some_states(rng)):
+                version = rng.randint(1, 9) if number % 2 else rng.randint(10, 99)
                 pair = VersionedSerializer(plain, version).dumps_typed(value)
                 if not (type(pair[0]) is str and type(pair[1]) is bytes):
                     idea = "`dumps_typed` gives a text and bytes, as every saver expects."
                     raise Missed(expected="(str, bytes)", came=shorten(pair), idea=idea)
-                idea = "A serializer of the same version reads what it wrote."
-                same(VersionedSerializer(plain, version).loads_typed(pair), value, idea)
+                idea = f"It wrote the type {pair[0]!r}, and a serializer of the same version, {version}, reads that."
+                with no_error(expected="the value", idea=idea):
+                    came = VersionedSerializer(plain, version).loads_typed(pair)
+                same(came, value, idea)
                 idea = (
                     "Another process, with code of another version, asks for the version of this pair. It can only be "
-                    "in the pair itself: in the type or in the bytes."
+                    "in the pair itself: put it into the type."
                 )
-                expect(VersionedSerializer(plain, 30).version_of(pair), version, idea)
+                expect(VersionedSerializer(plain, 100).version_of(pair), version, idea)
 
         with behaviour("newer code reads what older code wrote"):
             for value in some_states(rng):
@@ -2779,7 +2785,7 @@ class TestStateMigration:
                             message = str(error)
                             raise
                     told = [str(writer) in message, str(reader) in message]
-                    idea = "Whoever reads the message at night wants both versions: that of the state, and the code's."
+                    idea = f"{idea} Whoever reads the message at night wants both versions, the state's and the code's."
                     if not all(told):
                         raise Missed(expected=f"a message with {writer} and {reader}", came=message, idea=idea)
 
@@ -2822,6 +2828,15 @@ class TestStateMigration:
             saver.puts.clear()
             return saver
 
+        def how_it_fails(run, what, idea):
+            with refused(work.StepFailed, what=what, idea=idea):
+                try:
+                    run()
+                except work.StepFailed as error:
+                    message = str(error)
+                    raise
+            return message
+
         with behaviour("the plan is the shortest way"):
             migrations = Migrations()
             for start, goal in ((1, 2), (2, 3), (3, 4), (4, 5), (1, 3), (3, 1), (5, 2), (2, 1)):
@@ -2844,6 +2859,20 @@ class TestStateMigration:
                 idea = f"From 1 to 7, with these steps: {steps}. The fewest steps win, whichever was defined first."
                 expect([tuple(step) for step in migrations.plan(1, 7)], [(1, 2), (2, 7)], idea)
 
+            for _ in range(30):
+                steps = rng.sample(list(permutations(range(1, 8), 2)), 12)
+                migrations, reached = Migrations(), [{1}]
+                for start, goal in steps:
+                    migrations.step(start, goal)(dict)
+                while 7 not in reached[-1] and len(reached) < 7:
+                    reached.append({goal for start, goal in steps if start in reached[-1]})
+                if 7 in reached[-1]:
+                    way = [tuple(step) for step in migrations.plan(1, 7)]
+                    idea = f"From 1 to 7, with these steps: {steps}. The fewest steps win."
+                    expect(len(way), len(reached) - 1, idea)
+                    idea = f"{idea} Each begins where the one before it ends."
+                    expect([1, *(goal for _, goal in way)], [*(start for start, _ in way), 7], idea)
+
         with behaviour("where no way leads, the plan says so"):
             migrations = Migrations()
             for start, goal in ((1, 2), (2, 1), (2, 3), (4, 5)):
@@ -2855,6 +2884,7 @@ class TestStateMigration:
 
         with behaviour("a run takes every checkpoint of every thread along"):
             saver = old()
+            old_office(saver, "olga")
             before = values_of(saver)
             changed = tools().run(saver, 3)
             after = values_of(saver)
@@ -2865,12 +2895,49 @@ class TestStateMigration:
             for checkpoint_id, (_, values, parent, writes) in before.items():
                 version, came, its_parent, its_writes = after[checkpoint_id]
                 idea = (
-                    "The history too: somebody may go back to it. And each is stamped with the version that it has now."
+                    "The history too, and the states of subgraphs: somebody may go back to them. And each is stamped "
+                    "with the version that it has now."
                 )
                 expect(version, 3, idea)
                 expect(came, in_version_3(values), f"A checkpoint of version 1 had {values}. {idea}")
                 expect(its_parent, parent, "Each keeps its parent: `rewritten` gives all arguments of `put`.")
-                expect(its_writes, writes, "What tasks wrote, and a question to a person, stays with its checkpoint.")
+                idea = "What tasks wrote, and a question to a person, stays with its checkpoint."
+                expect([each for each in writes if each not in its_writes], [], idea)
+
+        with behaviour("what tasks wrote is taken along, before its checkpoint"):
+
+            def one_that_waits():
+                saver = Watched()
+                build_desk(1, saver).invoke({"customer": "Ana", "total": 249.0}, thread("ana"))
+                saver.put_writes(saver.get_tuple(thread("ana")).config, [("total", 5.0), ("notes", ["late"])], "task")
+                return saver
+
+            def written_in(saver):
+                found = saver.get_tuple(thread("ana"))
+                return sorted(write[1:] for write in found.pending_writes if write[0] == "task")
+
+            wanted = [("cents", 500), ("notes", ["late"]), ("total", 5.0)]
+            saver = one_that_waits()
+            tools().run(saver, 3)
+            idea = (
+                "A task had finished, and one beside it had not: its writes wait with the checkpoint. Nobody knows "
+                "`total` any more: `rewritten_writes` says what to store with `put_writes`."
+            )
+            expect(written_in(saver), wanted, idea)
+            for moment in range(20):
+                saver = one_that_waits()
+                saver.left = moment
+                with suppress(Exception):
+                    tools().run(saver, 3)
+                saver.left = None
+                idea = "The process ended, and a second run finishes."
+                with no_error(expected="the second run finishes", idea=idea):
+                    tools().run(saver, 3)
+                idea = (
+                    f"{idea} It passes over what has the stamp of the new version. So the stamp comes last: first "
+                    "`put_writes`, then `put`. And what the first run has added is not added again."
+                )
+                expect(written_in(saver), wanted, idea)
 
         with behaviour("what has the version already is left alone"):
             saver = old()
@@ -2928,13 +2995,8 @@ class TestStateMigration:
             before = everything(saver)
             migrations = Migrations()
             migrations.step(1, 2)(fragile)
-            idea = "The step cannot deal with one checkpoint: an error says so, after which nobody has to search."
-            with refused(Exception, what="a run with a step that fails", idea=idea):
-                try:
-                    migrations.run(saver, 2)
-                except Exception as error:
-                    message = str(error)
-                    raise
+            idea = "The step cannot deal with one checkpoint: StepFailed says so, after which nobody has to search."
+            message = how_it_fails(lambda: migrations.run(saver, 2), "a run with a step that fails", idea)
             ids = [each for each, (_, held, _, _) in values_of(saver).items() if held == values]
             if not (name in message and any(each in message for each in ids)):
                 idea = "Say on which thread and which checkpoint it failed: with 10,000 of them nobody finds it else."
@@ -2950,9 +3012,13 @@ class TestStateMigration:
         with behaviour("a version that no step leads from is named, not skipped"):
             saver = Watched()
             build_desk(3, UpcastingSaver(saver, Migrations(), 9)).invoke({"name": "Ana", "cents": 100}, thread("ana"))
-            idea = "This thread is of version 9, from a deploy that was taken back. Leaving it out in silence hides it."
-            with refused(Exception, what="a run to version 3", idea=idea):
-                tools().run(saver, 3)
+            idea = (
+                "This thread is of version 9, from a deploy that was taken back. Leaving it out in silence hides it, "
+                "and an error of `plan` does not say which it is: StepFailed does."
+            )
+            message = how_it_fails(lambda: tools().run(saver, 3), "a run to version 3", idea)
+            if not ("ana" in message and any(each in message for each in saver.storage["ana"][""])):
+                raise Missed(expected="a message with 'ana' and the id of a checkpoint", came=message, idea=idea)
 
         with behaviour("a conversation that waited for a person goes on after the run"):
             saver = InMemorySaver()
@@ -2962,6 +3028,12 @@ class TestStateMigration:
             with no_error(expected="the desk goes on", idea=idea):
                 result = build_desk(3, saver).invoke(Command(resume=True), thread("eve"))
             expect(result["notes"][-1], "v3 says: Eve gets 1234 cents in EUR", idea)
+            old_office(saver, "olga")
+            tools().run(saver, 3)
+            idea = "This one was interrupted in a subgraph, whose states are in a namespace of their own."
+            with no_error(expected="the office goes on", idea=idea):
+                result = build_office(3, saver).invoke(Command(resume=True), thread("olga"))
+            expect(result["notes"][-1], "v3 says: Olga gets 1234 cents in EUR", idea)
 
     def test_backward_compatibility(self, work, behaviour, rng):
         """Test backward compatibility of states."""
@@ -2995,13 +3067,21 @@ class TestStateMigration:
                 found = CompatibleSaver(saver, steps, 3).get_tuple(thread("ana"))
                 expect(found.metadata.get(STAMP), 3, "What you hand on is of version 3 now, and its stamp says so.")
                 expect(repr(list(saver.list(None))), before, "Reading writes nothing.")
-                nobody = CompatibleSaver(saver, steps, 3).get_tuple(thread("nobody"))
-                expect(nobody, None, "Nothing is stored about this thread: None.")
+                idea = "Nothing is stored about this thread: `found` is None, and stays None."
+                with no_error(expected="None", idea=idea):
+                    nobody = CompatibleSaver(saver, steps, 3).get_tuple(thread("nobody"))
+                expect(nobody, None, idea)
 
         with behaviour("a thread interrupted under version 1 resumes under version 3"):
             for what, kind in kinds.items():
                 saver = old(kind)
                 desk = build_desk(3, CompatibleSaver(saver, steps, 3))
+                asked = [each.value for each in desk.get_state(thread("ana")).interrupts]
+                idea = (
+                    f"{what.capitalize()}. The question of version 1 is among the pending writes, so that whoever "
+                    "answers can still see it: hand them on."
+                )
+                expect(asked, [f"Ana gets {euros} EUR?"], idea)
                 idea = f"It waited in version 1, and is answered in version 3. ({what.capitalize()}.)"
                 with no_error(expected="the desk goes on", idea=idea):
                     result = desk.invoke(Command(resume=True), thread("ana"))
@@ -3013,7 +3093,8 @@ class TestStateMigration:
                 build_desk(3, CompatibleSaver(saver, steps, 3)).invoke(Command(resume=True), thread("ana"))
                 idea = (
                     f"{what.capitalize()}. `put` names as changed only what the graph has changed. But the new names "
-                    "came from your steps: nobody has stored their values yet. Name every channel that has a value."
+                    "came from your steps: nobody has stored their values yet. Name every channel that has a value, "
+                    "with its number (which `upcast` has from `rewritten`)."
                 )
                 seen = build_desk(3, CompatibleSaver(saver, steps, 3)).get_state(thread("ana")).values
                 expect({name: seen.get(name) for name in ("name", "cents")}, {"name": "Ana", "cents": cents}, idea)
@@ -3151,10 +3232,10 @@ class TestStateMigration:
             del saver.blobs[last_value(saver, "ana")]
             return ("missing value", "ana", "", ids(saver, "ana")[-1])
 
-        def orphan(saver):
+        def orphan(saver, name="ben"):
             which = str(uuid6())
-            saver.put_writes(thread("ben", "", which), [("notes", ["late"])], "task-1")
-            return ("orphan writes", "ben", "", which)
+            saver.put_writes(thread(name, "", which), [("notes", ["late"])], "task-1")
+            return ("orphan writes", name, "", which)
 
         def lose_parent(saver):
             which = ids(saver, "ben")[2]
@@ -3209,7 +3290,8 @@ class TestStateMigration:
             with no_error(expected=f"{wanted}", idea=f"{idea} Validation finds trouble, and never stops at it."):
                 came = validate(saver, schema)
             expect(problems(came), problems(wanted), idea)
-            expect(everything(saver) == before, True, "Validation looks, and changes nothing.")
+            idea = "Validation looks, and changes nothing. (`saver.storage[…]` makes what is not there: use `.get`.)"
+            expect(everything(saver) == before, True, idea)
 
         with behaviour("damaged bytes of a checkpoint or its metadata are found"):
             is_found(damage_checkpoint, "A bit of a checkpoint has flipped.")
@@ -3227,6 +3309,7 @@ class TestStateMigration:
 
         with behaviour("writes without their checkpoint are found"):
             is_found(orphan, "There are writes of a checkpoint that is not there.")
+            is_found(partial(orphan, name="nobody"), "There are writes of a thread of which nothing else is there.")
 
         with behaviour("a parent that is gone is found"):
             is_found(lose_parent, "A checkpoint names a parent that is not in the store.")
@@ -3239,6 +3322,25 @@ class TestStateMigration:
             wanted = [damage_checkpoint(saver), damage_metadata(saver), orphan(saver), cycle(saver)]
             idea = "Four things are wrong in three threads: all of them, not the first."
             expect(set(problems(validate(saver, schema))) >= set(wanted), True, idea)
+
+        with behaviour("several problems of one checkpoint are several entries"):
+            saver = store()
+            wanted = [
+                ("missing value", "ana", "", which)
+                for which in ids(saver, "ana")
+                if "cents" in saver.get_tuple(thread("ana", "", which)).checkpoint["channel_values"]
+            ]
+            for key in [key for key in saver.blobs if key[0] == "ana" and key[2] in ("cents", "name")]:
+                del saver.blobs[key]
+            idea = "`cents` and `name` of this thread are gone. Each checkpoint that had them has one entry for that."
+            expect(problems(validate(saver, schema)), problems(wanted), idea)
+            saver = store()
+            head = ids(saver, "dan")[-1]
+            wanted = [*wrong_type(saver), ("cycle", "dan", "", head)]
+            stored, metadata, _ = saver.storage["dan"][""][head]
+            saver.storage["dan"][""][head] = (stored, metadata, head)
+            idea = "This thread's newest checkpoint has a value of the wrong type, and is its own parent: two entries."
+            expect(problems(validate(saver, schema)), problems(wanted), idea)
 
         with behaviour("what can be mended is mended"):
             for harm in mendable:
@@ -3260,7 +3362,10 @@ class TestStateMigration:
             _, _, parent = saver.storage["ana"][""][harmed[3]]
             child = next(each for each, held in saver.storage["ana"][""].items() if held[2] == harmed[3])
             mended, aside = repair(saver, schema)
-            idea = "A checkpoint that cannot be read is taken out of the store, and given back to who asked."
+            idea = (
+                "One checkpoint cannot be read. It is taken out of the store, with its writes and nothing else, and "
+                "given back to who asked."
+            )
             expect(problems(aside), [harmed], idea)
             expect(harmed[3] in saver.storage["ana"][""], False, idea)
             idea = "Its child had it as a parent. The parent's parent is there: the history is shorter, and not cut."
@@ -3850,18 +3955,28 @@ class TestPerformanceOptimization:
                 return await asyncio.gather(*(task() for task in tasks))
 
             idea = "It has not come back. A task that waits for a slot which nobody gives back waits for ever."
-            return in_time(7, "`migrate_live`", idea, lambda: asyncio.run(together()))[0]
+            with missed_within():
+                return in_time(7, "`migrate_live`", idea, lambda: asyncio.run(together()))[0]
 
         with behaviour("every checkpoint of every thread has the new version"):
             saver = old()
-            before = values_of(saver)
+            wanted = values_in_version_3(saver)
             changed = run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
-            idea = "As `run` of task 2 does it, and awaited."
-            wanted = {name: (3, in_version_3(held[1]), *held[2:]) for name, held in before.items()}
+            idea = "As `run` of task 2 does it, and awaited: values, stamp, parent, and what tasks wrote."
             expect(values_of(saver), wanted, idea)
-            expect(changed, len(before), "It returns how many checkpoints it has changed.")
+            expect(changed, len(wanted), "It returns how many checkpoints it has changed.")
             changed = run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
             expect(changed, 0, "All have the version: nothing is left to do.")
+
+        with behaviour("the states of subgraphs are taken along too"):
+            saver = Distant()
+            old_office(saver, "olga")
+            run(lambda: migrate_live(saver, desk_steps(), 3, limit=3))
+            idea = "This thread waits in a subgraph. A config with a thread_id alone lists all of its namespaces."
+            expect({version for version, *_ in values_of(saver).values()}, {3}, idea)
+            with no_error(expected="the office goes on", idea=idea):
+                result = build_office(3, saver).invoke(Command(resume=True), thread("olga"))
+            expect(result["notes"][-1], "v3 says: Olga gets 1234 cents in EUR", idea)
 
         with behaviour("at most `limit` at the same time, and not one after the other"):
             for limit in (1, 2, 5):
@@ -3896,47 +4011,59 @@ class TestPerformanceOptimization:
                 finally:
                     beating.cancel()
 
-            with missed_within():
-                run(with_a_heart)
+            run(with_a_heart)
+
+        def cancelled_at(*moments):
+            """Cancel it when so many puts have begun. The saver, what there was before, and how much was left to do."""
+            saver = old()
+            before = values_of(saver)
+
+            async def cancelled():
+                task = asyncio.create_task(migrate_live(saver, desk_steps(), 3, limit=3))
+                saver.at = dict.fromkeys(moments, task.cancel)
+                with suppress(asyncio.CancelledError):
+                    await task
+                    return "it came back as if it had finished", saver.at_work
+                at_work, begun = saver.at_work, saver.begun
+                for _ in range(50):
+                    await asyncio.sleep(0.001)
+                return "cancelled", at_work or saver.begun - begun
+
+            how, left = run(cancelled)
+            expect(how, "cancelled", "Who is cancelled ends with CancelledError, once everything is in order.")
+            idea = "`migrate_live` has ended, and some of its puts are still going on: wait for what was begun."
+            expect(left, 0, idea)
+            saver.at = {}
+            return saver, before
+
+        def threads_are_whole(saver, idea):
+            for name in customers:
+                versions = {state_version(found) for found in saver.list(thread(name))}
+                expect(len(versions), 1, f"The thread {name!r} is half of version 1 and half of version 3. {idea}")
 
         with behaviour("cancelled midway, no thread is half done, and a second run finishes"):
             for moment in (1, rng.randint(5, 20)):
-                saver = old()
-                before = values_of(saver)
-
-                async def cancelled(saver=saver, moment=moment):
-                    task = asyncio.create_task(migrate_live(saver, desk_steps(), 3, limit=3))
-                    saver.at[moment] = task.cancel
-                    with suppress(asyncio.CancelledError):
-                        await task
-                        return "it came back as if it had finished", saver.at_work
-                    at_work, begun = saver.at_work, saver.begun
-                    for _ in range(50):
-                        await asyncio.sleep(0.001)
-                    return "cancelled", at_work or saver.begun - begun
-
-                how, left = run(cancelled)
-                expect(how, "cancelled", "Who is cancelled ends with CancelledError, once everything is in order.")
-                idea = "`migrate_live` has ended, and some of its puts are still going on: wait for what was begun."
-                expect(left, 0, idea)
-                for name in customers:
-                    versions = {state_version(found) for found in saver.list(thread(name))}
-                    idea = (
-                        f"The thread {name!r} is half of version 1 and half of version 3. What was begun is finished "
-                        "before the cancellation goes on, and nothing new is begun."
-                    )
-                    expect(len(versions), 1, idea)
+                saver, before = cancelled_at(moment)
+                idea = "What was begun is finished before the cancellation goes on, and nothing new is begun."
+                threads_are_whole(saver, idea)
                 done = sum(version == 3 for version, *_ in values_of(saver).values())
                 if done == len(before):
                     idea = "It was cancelled, and did all threads to the end. Only those at work are finished."
                     raise Missed(expected="threads that were not begun stay as they were", came="all done", idea=idea)
-                saver.at.clear()
                 changed = run(lambda saver=saver: migrate_live(saver, desk_steps(), 3, limit=3))
                 expect(changed, len(before) - done, "A second run does what was left, and no more.")
                 wanted = {name: in_version_3(held[1]) for name, held in before.items()}
-                expect(
-                    {name: held[1] for name, held in values_of(saver).items()}, wanted, "All is as if never stopped."
+                came = {name: held[1] for name, held in values_of(saver).items()}
+                expect(came, wanted, "All is as if never stopped.")
+
+        with behaviour("cancelled once more while it ends, no thread is half done either"):
+            for moments in ((1, 4), (1, 3, 5, 7)):
+                saver, _ = cancelled_at(*moments)
+                idea = (
+                    "It was cancelled while it waited for what was begun. `gather` hands a cancellation on to all it "
+                    "waits for, `asyncio.wait` does not: wait again, until all are done."
                 )
+                threads_are_whole(saver, idea)
 
         with behaviour("an error of one thread is not swallowed"):
             saver, fragile = old(4), Migrations()

@@ -34,6 +34,40 @@ def lab(
         raise typer.Exit(2) from None
 
 
+@app.command("status")
+def show_status() -> None:
+    """Tell how far you are: the lessons, their tasks, the time spent, and what comes next."""
+    from .course import progress
+    from .course.status import StatusCard
+
+    typer.echo(StatusCard(progress.load()))
+
+
+@app.command()
+def reset(
+    lesson: Annotated[str, typer.Argument(help="A lesson by number or name (1, 01_memory).")],
+) -> None:
+    """Start a lesson afresh: put its notebook back as it was, and keep a copy of yours."""
+    from .course import build, progress
+    from .course.tasks import LESSONS, ROOT, lesson_called
+
+    try:
+        number = lesson_called(lesson)
+        name, _ = LESSONS[number]
+        kept = build.reset(ROOT, name)
+    except LookupError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    except FileNotFoundError:
+        typer.echo(f"solutions/{name}.ipynb is missing: the notebook is made from it.", err=True)
+        raise typer.Exit(2) from None
+    progress.forget(number)
+    if kept:
+        typer.echo(f"Your notebook is kept as {kept.relative_to(ROOT)}.")
+    typer.echo(f"notebooks/{name}.ipynb is as it was at first, and its tasks count as not tried.")
+    typer.echo("If it is open in Lab, take `Reload Notebook from Disk` in Lab's File menu, and restart its kernel.")
+
+
 @app.command()
 def build(
     check: Annotated[
@@ -57,29 +91,46 @@ def build(
 @app.command()
 def grade(
     submissions: Annotated[Path, typer.Argument(help="A folder with one folder for each learner.")],
-    out: Annotated[Path, typer.Option(help="Where the gradebook and the marked notebooks go.")],
+    out: Annotated[Path, typer.Option(help="Where the gradebook, the feedback and the report go.")],
     lesson: Annotated[list[int] | None, typer.Option(help="One lesson; may be given again. All, if none.")] = None,
+    again: Annotated[
+        list[str] | None, typer.Option(metavar="TASK", help="Judge this task anew, for all; may be given again.")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="A TOML file with weights, due dates and what lateness costs.")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="How many submissions to judge at a time. Judging waits for servers, mostly.")
+    ] = 2 * (os.cpu_count() or 1),
+    scheduler: Annotated[str | None, typer.Option(help="Judge on a Dask cluster instead: tcp://host:8786")] = None,
 ) -> None:
-    """Grade a class: marked notebooks and gradebook.csv."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Grade a class: gradebook.csv, report.html, and for each learner feedback and marked notebooks."""
+    from .grading import batch, runners
+    from .grading.isolation import Isolation, isolation
+    from .grading.progress import progress
+    from .grading.rules import Rules, RulesError, read_rules
 
-    from .grading.batch import GradingError, grade
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("grading", total=None)
-        try:
-            gradebook = grade(
-                submissions, out, lambda learner, of: bar.update(task, advance=1, total=of), lessons=lesson or ()
+    if isolation() is Isolation.NONE and not scheduler:
+        typer.echo("Submissions are NOT isolated here: they can read and change whatever you can.", err=True)
+    try:
+        runner = runners.on_dask(scheduler) if scheduler else runners.on_this_machine(jobs)
+        with progress() as watch:
+            gradebook = batch.grade(
+                submissions,
+                out,
+                lessons=lesson or (),
+                again=again or (),
+                rules=read_rules(rules) if rules else Rules(),
+                runner=runner,
+                watch=watch,
             )
-        except GradingError as error:
-            typer.echo(error, err=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            bar.stop()
-            typer.echo("Stopped. The gradebook is as it was.", err=True)
-            os._exit(130)  # what still runs is ended with us, and need not be waited for
-    typer.echo(f"The gradebook is {gradebook}.")
+    except (batch.GradingError, RulesError) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The gradebook is as it was; the same command goes on from here.", err=True)
+        os._exit(130)  # what still runs is ended with us, and need not be waited for
+    typer.echo(f"The gradebook is {gradebook}. The report is {gradebook.with_name('report.html')}.")
 
 
 @app.command()
@@ -255,6 +306,29 @@ def savers(
         raise typer.Exit(1)
     report.save(result, out)
     typer.echo(f"\nAll numbers: {out / 'bench-savers.json'}. The plot: {out / 'bench-savers.png'}.")
+
+
+@bench.command()
+def grading(
+    submissions: Annotated[int, typer.Option(min=1, help="How many to grade.")] = 10,
+    jobs: Annotated[int, typer.Option(min=1, help="How many at a time, in ours.")] = 2 * (os.cpu_count() or 1),
+) -> None:
+    """Grade the same submissions of lesson 1 with `learning grade` and with nbgrader, and compare the seconds."""
+    from rich.console import Console
+
+    from .bench.grading import BenchError, measure
+
+    console = Console(stderr=True)
+    try:
+        with console.status("grading"):
+            seconds = measure(submissions, jobs)
+    except BenchError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    for name, took in seconds.items():
+        typer.echo(f"{name:<30}{took:7.1f} s for {submissions} submissions of lesson 1")
+    ours, theirs, again = seconds.values()
+    typer.echo(f"{theirs / ours:.1f} times faster than nbgrader; graded again, with nothing changed: {again:.1f} s")
 
 
 services = typer.Typer(no_args_is_help=True, help="Real servers that stay until you take them down.")

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 from . import lab
 from .course.tasks import LESSONS, ROOT
+from .grading import isolation
 from .services import ServiceError, containers
 from .services.standing import STARTERS
 from .services.workspace import NEEDED_BYTES, base
@@ -40,6 +41,7 @@ def examine() -> Iterator[Finding]:
     yield _lab()
     yield _browser()
     yield _docker()
+    yield _isolation()
 
 
 def _python() -> Finding:
@@ -109,3 +111,8 @@ def _docker() -> Finding:
         pull = "; ".join(f"docker pull {image}" for image in absent)
         return Finding("Docker", "an engine answers, some images are not here", f"to use it: {pull}", optional=True)
     return Finding("Docker", "an engine answers, and has the images")
+
+
+def _isolation() -> Finding:
+    found = isolation.isolation()
+    return Finding("grading", f"isolation: {isolation.WHAT[found]}", isolation.REMEDY[found], optional=True)

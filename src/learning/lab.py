@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jupyterlab_server.workspaces_handler import WorkspacesManager
 
-from .course.tasks import LESSONS, ROOT
+from .course.tasks import LESSONS, ROOT, lesson_called
 
 SETTINGS = Path(__file__).parent / "lab_settings"
 WORKSPACES = ROOT / ".learning" / "workspaces"
@@ -26,15 +26,12 @@ CONTENTS_OPEN = {
 
 
 def notebook(lesson: str) -> Path:
-    """The notebook of a lesson, called by its number or its name: "1", "01_memory".
+    """The notebook of a lesson, as `lesson_called` takes it.
 
     Raises:
         LookupError: if there is no such lesson, or its notebook is missing; the message is for the learner.
     """
-    names = {str(number): name for number, (name, _) in LESSONS.items()}
-    name = names.get(lesson.lstrip("0"), Path(lesson).stem)
-    if name not in names.values():
-        raise LookupError(f"There is no lesson {lesson!r}. The lessons are {', '.join(names.values())}.")
+    name, _ = LESSONS[lesson_called(lesson)]
     path = ROOT / "notebooks" / f"{name}.ipynb"
     if not path.exists():
         raise LookupError(f"notebooks/{name}.ipynb is missing. {_remedy(name)}")

@@ -83,6 +83,37 @@ WRONG_MIGRATION = [
         ("a version that is none",),
         ("`True` is an int for `isinstance`",),
     ),
+    Wrong(
+        "state_versioning",
+        "a version has one digit",
+        {
+            'stamp = re.match(r"v(\\d+):", typed[0])': 'stamp = re.match(r"v(\\d):", typed[0])',
+            're.sub(r"^v\\d+:", "", typed[0])': 're.sub(r"^v\\d:", "", typed[0])',
+        },
+        ("a value comes back", "a state from the future"),
+        ("It wrote the type 'v",),
+    ),
+    Wrong(
+        "state_versioning",
+        "the inner type is what stands behind the last colon",
+        {'re.sub(r"^v\\d+:", "", typed[0])': 'typed[0].split(":")[-1]'},
+        ("the inner serializer gets its own type back",),
+        ("Take off your stamp, once",),
+    ),
+    Wrong(
+        "state_versioning",
+        "the value is loaded first, and the version looked at afterwards",
+        {
+            "        version = self.version_of(typed)\n        if version > self.version:": (
+                '        value = self.inner.loads_typed((re.sub(r"^v\\d+:", "", typed[0]), typed[1]))\n'
+                "        version = self.version_of(typed)\n"
+                "        if version > self.version:"
+            ),
+            '        return self.inner.loads_typed((re.sub(r"^v\\d+:", "", typed[0]), typed[1]))\n': "        return value\n",
+        },
+        ("a state from the future",),
+        ("before the inner serializer sees it",),
+    ),
     # --- migration_tools ---
     Wrong(
         "migration_tools",
@@ -122,7 +153,7 @@ WRONG_MIGRATION = [
     Wrong(
         "migration_tools",
         "a dry run writes",
-        {"            if not dry_run:\n    ": ""},
+        {"            if not dry_run:\n": "            if True:\n"},
         ("a dry run tells the same",),
         ("A dry run does all but the writing",),
     ),
@@ -185,7 +216,7 @@ WRONG_MIGRATION = [
             )
         },
         ("a step that fails names", "a version that no step leads from"),
-        ("an error says so",),
+        ("StepFailed says so",),
     ),
     Wrong(
         "migration_tools",
@@ -193,6 +224,82 @@ WRONG_MIGRATION = [
         {'raise StepFailed(f"{place}, version {version}: {error!r}") from error': "raise StepFailed(repr(error))"},
         ("a step that fails names",),
         ("with 10,000 of them nobody finds it else",),
+    ),
+    Wrong(
+        "migration_tools",
+        "the step that comes nearest to the goal, not the shortest way",
+        {
+            "            version, way = ways.popleft()\n": (
+                "            ways = deque(sorted(ways, key=lambda each: abs(goal - each[0])))\n"
+                "            version, way = ways.popleft()\n"
+            )
+        },
+        ("the plan is the shortest way",),
+        ("The fewest steps win",),
+    ),
+    Wrong(
+        "migration_tools",
+        "what tasks wrote is left behind",
+        {"                for each in writes:\n                    saver.put_writes(*each)\n": ""},
+        ("what tasks wrote is taken along",),
+        ("`rewritten_writes` says what to store",),
+    ),
+    Wrong(
+        "migration_tools",
+        "the checkpoint with its stamp is stored before what tasks wrote",
+        {
+            "                for each in writes:\n                    saver.put_writes(*each)\n": "",
+            "                saver.put(*rewritten(found, values, goal))\n": (
+                "                saver.put(*rewritten(found, values, goal))\n"
+                "                for each in writes:\n"
+                "                    saver.put_writes(*each)\n"
+            ),
+        },
+        ("what tasks wrote is taken along",),
+        ("So the stamp comes last",),
+    ),
+    Wrong(
+        "migration_tools",
+        "the plan is made outside the try",
+        {"            try:\n": "            self.plan(version, goal)\n            try:\n"},
+        ("a version that no step leads from",),
+        ("StepFailed does",),
+    ),
+    Wrong(
+        "migration_tools",
+        "an error of Python's own instead of StepFailed",
+        {"raise StepFailed(f": "raise ValueError(f"},
+        ("a step that fails names", "a version that no step leads from"),
+        ("raises StepFailed",),
+    ),
+    Wrong(
+        "migration_tools",
+        "only one step is taken",
+        {
+            'self.upcast(found.checkpoint["channel_values"], version, goal)': 'self.upcast({**found.checkpoint["channel_values"]}, version, version + 1)'
+        },
+        ("a run takes every checkpoint",),
+        ("A checkpoint of version 1 had",),
+    ),
+    Wrong(
+        "migration_tools",
+        "the threads are told instead of the checkpoints",
+        {'changed.append(names["checkpoint_id"])': 'changed.append(names["thread_id"])'},
+        ("a run takes every checkpoint",),
+        ("`run` returns the ids of all checkpoints",),
+    ),
+    Wrong(
+        "migration_tools",
+        "only the namespace of the graph itself",
+        {
+            '            version, names = state_version(found), found.config["configurable"]\n': (
+                '            version, names = state_version(found), found.config["configurable"]\n'
+                '            if names["checkpoint_ns"]:\n'
+                "                continue\n"
+            )
+        },
+        ("a run takes every checkpoint", "a conversation that waited"),
+        ("in a namespace of their own", "each once"),
     ),
     # --- backward_compatibility ---
     Wrong(
@@ -284,6 +391,39 @@ WRONG_MIGRATION = [
         {"checkpoint=checkpoint, metadata=metadata, pending_writes": "checkpoint=checkpoint, pending_writes"},
         ("new code sees an old thread",),
         ("its stamp says so",),
+    ),
+    Wrong(
+        "backward_compatibility",
+        "a thread that is not there is upcast as well",
+        {"if found is None or state_version(found)": "if state_version(found)"},
+        ("new code sees an old thread",),
+        ("Nothing is stored about this thread",),
+    ),
+    Wrong(
+        "backward_compatibility",
+        "only the values are taken along, and not the channel versions",
+        {
+            "        _, checkpoint, metadata, _ = rewritten(found, values, self.version)\n": (
+                '        checkpoint = found.checkpoint | {"channel_values": values}\n'
+                "        metadata = found.metadata | {STAMP: self.version}\n"
+            )
+        },
+        ("what it went on with is stored",),
+        ("which `upcast` has from `rewritten`",),
+    ),
+    Wrong(
+        "backward_compatibility",
+        "a first checkpoint has no parent to look up",
+        {'config["configurable"].get("checkpoint_id")': 'config["configurable"]["checkpoint_id"]'},
+        ("what an old worker does not know",),
+        ("KeyError: 'checkpoint_id'",),
+    ),
+    Wrong(
+        "backward_compatibility",
+        "a checkpoint gets the stamp of its parent, and no newer one",
+        {"version = max(version, state_version(parent))": "version = state_version(self.inner.get_tuple(config))"},
+        ("what it went on with is stored",),
+        ("are stamped with 3",),
     ),
     # --- state_validation ---
     Wrong(
@@ -397,6 +537,67 @@ WRONG_MIGRATION = [
         ("after a repair",),
         ("look again until there is none",),
     ),
+    Wrong(
+        "state_validation",
+        "a look at orphans makes threads",
+        {"saver.storage.get(thread, {}).get(space, {})": "saver.storage[thread][space]"},
+        ("writes without their checkpoint",),
+        ("makes what is not there: use `.get`",),
+    ),
+    Wrong(
+        "state_validation",
+        "one problem of each checkpoint",
+        {
+            "for what in sorted(faults(saver, schema, thread, space, checkpoint_id)):": (
+                "for what in sorted(faults(saver, schema, thread, space, checkpoint_id))[:1]:"
+            )
+        },
+        ("several problems of one checkpoint",),
+        ("two entries",),
+    ),
+    Wrong(
+        "state_validation",
+        "the same problem once for each channel",
+        {
+            "    checkpoints, found = saver.storage[thread][space], set()\n": (
+                "    checkpoints, found = saver.storage[thread][space], []\n"
+            ),
+            'found.add("cycle")': 'found.append("cycle")',
+            'found.add("no parent")': 'found.append("no parent")',
+            'found.add("missing value")': 'found.append("missing value")',
+            'found.add("wrong type")': 'found.append("wrong type")',
+            'found.add("damaged")': 'found.append("damaged")',
+        },
+        ("several problems of one checkpoint",),
+        ("has one entry for that",),
+    ),
+    Wrong(
+        "state_validation",
+        "only who is its own parent is in a circle",
+        {"if parent and parent >= checkpoint_id:": "if parent and parent == checkpoint_id:"},
+        ("a circle of parents",),
+        ("names a younger one as its parent",),
+    ),
+    Wrong(
+        "state_validation",
+        "a checkpoint is set aside without its writes",
+        {"dict(saver.writes.pop((thread, space, checkpoint_id), {}))": "{}"},
+        ("what cannot be mended",),
+        ("with its writes and nothing else",),
+    ),
+    Wrong(
+        "state_validation",
+        "values that others share are taken out as well",
+        {
+            "        for child, (stored, metadata, its_parent) in checkpoints.items():\n": (
+                "        blobs = [key for key in saver.blobs if key[:2] == (thread, space)]\n"
+                "        aside[problem] += tuple(saver.blobs.pop(key) for key in blobs)\n"
+                "        for child, (stored, metadata, its_parent) in checkpoints.items():\n"
+            )
+        },
+        ("what cannot be mended",),
+        ("with its writes and nothing else",),
+    ),
     # --- async_operations ---
     Wrong(
         "async_operations",
@@ -488,6 +689,125 @@ WRONG_MIGRATION = [
         ("every checkpoint",),
         ("As `run` of task 2 does it",),
     ),
+    Wrong(
+        "async_operations",
+        "what tasks wrote is left behind",
+        {
+            "            for each in await asyncio.to_thread(rewritten_writes, found, migrations, version):\n"
+            "                await saver.aput_writes(*each)\n": ""
+        },
+        ("every checkpoint",),
+        ("and what tasks wrote",),
+    ),
+    Wrong(
+        "async_operations",
+        "what tasks wrote is upcast on the event loop",
+        {
+            "await asyncio.to_thread(rewritten_writes, found, migrations, version)": (
+                "rewritten_writes(found, migrations, version)"
+            )
+        },
+        ("the event loop is never blocked",),
+        ("runs it beside the loop",),
+    ),
+    Wrong(
+        "async_operations",
+        "only the namespace of the graph itself",
+        {
+            'saver.alist({"configurable": {"thread_id": thread_id}})': (
+                'saver.alist({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})'
+            )
+        },
+        ("the states of subgraphs",),
+        ("lists all of its namespaces",),
+    ),
+    Wrong(
+        "async_operations",
+        "gather waits for what was begun, and ends it when cancelled again",
+        {
+            "            await asyncio.wait(unfinished)  # unlike gather, it leaves them alone if it is cancelled itself\n": (
+                "            await asyncio.gather(*unfinished, return_exceptions=True)\n"
+            )
+        },
+        ("cancelled once more",),
+        ("`gather` hands a cancellation on",),
+    ),
+    Wrong(
+        "async_operations",
+        "the threads are listed on the event loop",
+        {
+            'found.config["configurable"]["thread_id"] async for found in saver.alist(None)': (
+                'found.config["configurable"]["thread_id"] for found in saver.list(None)'
+            )
+        },
+        ("every checkpoint",),
+        ("`list` was called on the event loop",),
+    ),
+    Wrong(
+        "async_operations",
+        "a TaskGroup, which ends its tasks when it is cancelled",
+        {
+            "        for thread_id in threads:\n"
+            "            await slots.acquire()\n"
+            "            tasks.append(asyncio.create_task(migrate_thread(saver, migrations, version, thread_id)))\n"
+            "            tasks[-1].add_done_callback(lambda _: slots.release())\n": (
+                "        async with asyncio.TaskGroup() as group:\n"
+                "            for thread_id in threads:\n"
+                "                await slots.acquire()\n"
+                "                tasks.append(group.create_task(migrate_thread(saver, migrations, version, thread_id)))\n"
+                "                tasks[-1].add_done_callback(lambda _: slots.release())\n"
+            )
+        },
+        ("cancelled midway",),
+        ("is half of version 1 and half of version 3",),
+    ),
+    Wrong(
+        "async_operations",
+        "a TaskGroup whose tasks take steps on the event loop",
+        {
+            "            tasks.append(asyncio.create_task(migrate_thread(saver, migrations, version, thread_id)))\n"
+            "            tasks[-1].add_done_callback(lambda _: slots.release())\n": (
+                "            tasks.append(migrate_thread(saver, migrations, version, thread_id))\n"
+                "        async with asyncio.TaskGroup() as group:\n"
+                "            tasks = [group.create_task(task) for task in tasks]\n"
+            ),
+            "            await slots.acquire()\n": "",
+            "await asyncio.to_thread(migrations.upcast, values, state_version(found), version)": (
+                "migrations.upcast(values, state_version(found), version)"
+            ),
+        },
+        ("the event loop is never blocked",),
+        ("runs it beside the loop",),
+    ),
+    Wrong(
+        "async_operations",
+        "tasks are shielded, and nobody waits for them",
+        {
+            "            await asyncio.wait(unfinished)  # unlike gather, it leaves them alone if it is cancelled itself\n": (
+                "            await asyncio.shield(asyncio.wait(unfinished))\n"
+            ),
+            "            cancelled = True\n    if cancelled": "            raise\n    if cancelled",
+        },
+        ("cancelled once more",),
+        ("wait for what was begun",),
+    ),
+    Wrong(
+        "async_operations",
+        "cancelled, it goes on to the end",
+        {
+            "    except asyncio.CancelledError:\n        cancelled = True\n    while": (
+                "    except asyncio.CancelledError:\n"
+                "        cancelled = True\n"
+                "        tasks += [\n"
+                "            asyncio.create_task(migrate_thread(saver, migrations, version, each))\n"
+                "            for each in list(threads)[len(tasks) :]\n"
+                "        ]\n"
+                "    while"
+            )
+        },
+        ("cancelled midway",),
+        ("Only those at work are finished",),
+    ),
 ]
 
 RIGHT_MIGRATION = [
@@ -568,7 +888,7 @@ class VersionedSerializer:
         """
 from copy import deepcopy
 
-from learning.migration import rewritten, state_version
+from learning.migration import rewritten, rewritten_writes, state_version
 
 
 class StepFailed(RuntimeError):
@@ -597,20 +917,111 @@ class Migrations:
             start = after
         return way
 
+    def upcast(self, values, start, goal):
+        values = deepcopy(values)
+        for a, b in self.plan(start, goal):
+            values = self.steps[a, b](values)
+            if "__start__" in values:
+                values["__start__"] = self.steps[a, b](values["__start__"])
+        return values
+
     def run(self, saver, goal, dry_run=False):
         old = [found for found in saver.list(None) if state_version(found) != goal]
         for found in reversed(old):
-            values = deepcopy(found.checkpoint["channel_values"])
             try:
-                for a, b in self.plan(state_version(found), goal):
-                    values = self.steps[a, b](values)
-                    if "__start__" in values:
-                        values["__start__"] = self.steps[a, b](values["__start__"])
+                values = self.upcast(found.checkpoint["channel_values"], state_version(found), goal)
+                writes = rewritten_writes(found, self, goal)
             except Exception as error:
                 raise StepFailed(f"{found.config}: {error}")
             if not dry_run:
+                for config, written, task_id in writes:
+                    saver.put_writes(config, written, task_id)
                 saver.put(*rewritten(found, values, goal))
         return [found.checkpoint["id"] for found in old]
+""",
+    ),
+    Right(
+        "migration_tools",
+        "longer and longer ways are tried, and what tasks wrote is taken along by hand",
+        """
+from copy import deepcopy
+
+from learning.migration import rewritten
+
+
+class StepFailed(Exception):
+    def __init__(self, found, reason):
+        place = found.config["configurable"]
+        super().__init__("{thread_id}/{checkpoint_ns}/{checkpoint_id}".format(**place) + f" is as it was: {reason}")
+
+
+class Migrations:
+    def __init__(self):
+        self.steps = {}
+
+    def step(self, start, goal):
+        def decorate(function):
+            self.steps[(start, goal)] = function
+            return function
+
+        return decorate
+
+    def plan(self, start, goal):
+        for most in range(len(self.steps) + 1):
+            way = self._within(start, goal, most)
+            if way is not None:
+                return way
+        raise ValueError(f"nothing leads from {start} to {goal}")
+
+    def _within(self, start, goal, most):
+        if start == goal:
+            return []
+        for here, there in self.steps:
+            if most and here == start:
+                rest = self._within(there, goal, most - 1)
+                if rest is not None:
+                    return [(here, there)] + rest
+        return None
+
+    def _along(self, way, given):
+        for step in way:
+            given = self.steps[step](given)
+            if isinstance(given.get("__start__"), dict):
+                given["__start__"] = self.steps[step](given["__start__"])
+        return given
+
+    def _work(self, saver, goal):
+        for found in list(saver.list(None)):
+            version = found.metadata.get("state_version", 1)
+            if version == goal:
+                continue
+            try:
+                way = self.plan(version, goal)
+                values = self._along(way, deepcopy(found.checkpoint["channel_values"]))
+                added_anyway = self._along(way, {})
+                tasks = {}
+                for task_id, channel, value in found.pending_writes or []:
+                    if channel in ("__error__", "__scheduled__", "__interrupt__", "__resume__"):
+                        continue
+                    tasks.setdefault(task_id, ({}, {}))[0][channel] = value
+                    for name, given in self._along(way, {channel: deepcopy(value)}).items():
+                        if name != channel and name not in added_anyway:
+                            tasks[task_id][1][name] = given
+            except Exception as error:
+                raise StepFailed(found, error) from error
+            yield found, values, tasks
+
+    def run(self, saver, goal, dry_run=False):
+        ids = []
+        for found, values, tasks in self._work(saver, goal):
+            ids.append(found.checkpoint["id"])
+            if dry_run:
+                continue
+            for task_id, (old, new) in tasks.items():
+                if new.keys() - old.keys():
+                    saver.put_writes(found.config, list((old | new).items()), task_id)
+            saver.put(*rewritten(found, values, goal))
+        return ids
 """,
     ),
     Right(
@@ -672,6 +1083,84 @@ class CompatibleSaver(BaseCheckpointSaver):
 
     def get_next_version(self, *arguments):
         return self.inner.get_next_version(*arguments)
+""",
+    ),
+    Right(
+        "backward_compatibility",
+        "functions beside the class, and async methods too",
+        """
+from copy import deepcopy
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+
+def newer(found, migrations, goal):
+    now = found.metadata.get("state_version", 1)
+    if now >= goal:
+        return found
+    checkpoint = deepcopy(found.checkpoint)
+    before = set(checkpoint["channel_values"])
+    checkpoint["channel_values"] = migrations.upcast(checkpoint["channel_values"], now, goal)
+    numbers = checkpoint["channel_versions"]
+    newest = max(numbers.values())
+    for name in before.difference(checkpoint["channel_values"]):
+        del numbers[name]
+    for name in checkpoint["channel_values"]:
+        if name not in numbers:
+            numbers[name] = newest
+    writes = []
+    for write in found.pending_writes:
+        writes.extend(migrations.upcast_writes([write], now, goal))
+    return found._replace(
+        checkpoint=checkpoint, metadata={**found.metadata, "state_version": goal}, pending_writes=writes
+    )
+
+
+def whole(parent, checkpoint, changed):
+    values = dict(checkpoint["channel_values"])
+    if parent is not None:
+        unknown = set(checkpoint["channel_versions"]) - set(values) - set(changed)
+        for name in unknown.intersection(parent.checkpoint["channel_values"]):
+            values[name] = parent.checkpoint["channel_values"][name]
+    return values
+
+
+class CompatibleSaver(BaseCheckpointSaver):
+    def __init__(self, inner, migrations, version):
+        super().__init__(serde=inner.serde)
+        self.inner, self.migrations, self.version = inner, migrations, version
+
+    def upcast(self, found):
+        return found if found is None else newer(found, self.migrations, self.version)
+
+    def get_tuple(self, config):
+        return self.upcast(self.inner.get_tuple(config))
+
+    async def aget_tuple(self, config):
+        return self.upcast(await self.inner.aget_tuple(config))
+
+    def list(self, config, *, filter=None, before=None, limit=None):
+        return iter([self.upcast(found) for found in self.inner.list(config, before=before, limit=limit, filter=filter)])
+
+    def put(self, config, checkpoint, metadata, new_versions):
+        parent, stamp = None, self.version
+        if config["configurable"].get("checkpoint_id") is not None:
+            parent = self.get_tuple(config)
+            stamp = max(stamp, parent.metadata["state_version"])
+        values = whole(parent, checkpoint, new_versions)
+        changed = {**new_versions}
+        for name, number in checkpoint["channel_versions"].items():
+            if name in values:
+                changed[name] = number
+        return self.inner.put(
+            config, {**checkpoint, "channel_values": values}, {**metadata, "state_version": stamp}, changed
+        )
+
+    def put_writes(self, config, writes, task_id, task_path=""):
+        return self.inner.put_writes(config, writes, task_id, task_path)
+
+    def get_next_version(self, current, channel):
+        return self.inner.get_next_version(current, channel)
 """,
     ),
     Right(
@@ -741,17 +1230,94 @@ def repair(saver, schema):
 """,
     ),
     Right(
+        "state_validation",
+        "one function for each kind of problem, and a repair in two stages",
+        """
+def places(saver):
+    for thread, spaces in saver.storage.items():
+        for space, held in spaces.items():
+            for name, entry in held.items():
+                yield (thread, space, name), entry
+
+
+def unreadable(saver, *pairs):
+    for pair in pairs:
+        try:
+            saver.serde.loads_typed(pair)
+        except Exception:
+            return True
+    return False
+
+
+def blobs(saver, place, entry):
+    thread, space, _ = place
+    try:
+        numbers = saver.serde.loads_typed(entry[0])["channel_versions"]
+    except Exception:
+        return {}
+    return {channel: saver.blobs.get((thread, space, channel, number)) for channel, number in numbers.items()}
+
+
+def held_pairs(saver, place, entry):
+    written = [each[2] for each in dict(saver.writes).get(place, {}).values()]
+    return [*entry[:2], *written, *(pair for pair in blobs(saver, place, entry).values() if pair and pair[0] != "empty")]
+
+
+def is_wrong(saver, pair, kind):
+    return pair is not None and pair[0] != "empty" and not unreadable(saver, pair) and not isinstance(
+        saver.serde.loads_typed(pair), kind
+    )
+
+
+def validate(saver, schema):
+    all_places = dict(places(saver))
+    problems = [("orphan writes", *place) for place in saver.writes if place not in all_places]
+    for place, entry in all_places.items():
+        thread, space, name = place
+        values, parent = blobs(saver, place, entry), entry[2]
+        tests = {
+            "cycle": parent is not None and parent >= name,
+            "no parent": parent is not None and parent < name and (thread, space, parent) not in all_places,
+            "missing value": None in values.values(),
+            "wrong type": any(is_wrong(saver, values.get(channel), kind) for channel, kind in schema.items()),
+            "damaged": unreadable(saver, *held_pairs(saver, place, entry)),
+        }
+        problems += [(what, *place) for what, holds in tests.items() if holds]
+    return problems
+
+
+def repair(saver, schema):
+    mended, aside = [], {}
+    bad = {problem[1:]: problem for problem in validate(saver, schema) if problem[0] not in ("cycle", "no parent")}
+    for place, problem in bad.items():
+        thread, space, name = place
+        taken = {"writes": saver.writes.pop(place, {})}
+        if problem[0] != "orphan writes":
+            held = saver.storage[thread][space]
+            taken["checkpoint"] = held.pop(name)
+            for child in [each for each in held if held[each][2] == name]:
+                held[child] = held[child][:2] + (taken["checkpoint"][2],)
+        aside[problem] = taken
+    for problem in validate(saver, schema):
+        _, thread, space, name = problem
+        held = saver.storage[thread][space]
+        held[name] = held[name][:2] + (None,)
+        mended.append(problem)
+    return mended, aside
+""",
+    ),
+    Right(
         "async_operations",
         "workers that take from a queue, shielded",
         """
 import asyncio
 
-from learning.migration import rewritten, state_version
+from learning.migration import rewritten, rewritten_writes, state_version
 
 
 async def migrate_live(saver, migrations, version, limit=4):
     names = []
-    async for found in saver.alist(None):
+    for found in await asyncio.to_thread(list, saver.list(None)):
         name = found.config["configurable"]["thread_id"]
         if name not in names:
             names.append(name)
@@ -766,17 +1332,69 @@ async def migrate_live(saver, migrations, version, limit=4):
                     loop = asyncio.get_running_loop()
                     old = found.checkpoint["channel_values"]
                     values = await loop.run_in_executor(None, migrations.upcast, old, here, version)
+                    for each in await loop.run_in_executor(None, rewritten_writes, found, migrations, version):
+                        await saver.aput_writes(*each)
                     await saver.aput(*rewritten(found, values, version))
                     counts.append(name)
 
     everybody = asyncio.gather(*(work() for _ in range(limit)))
-    try:
-        await asyncio.shield(everybody)
-    except asyncio.CancelledError:
-        stop.set()
-        await everybody
-        raise
+    while not everybody.done():
+        try:
+            await asyncio.shield(everybody)
+        except asyncio.CancelledError:
+            stop.set()
+    if stop.is_set():
+        raise asyncio.CancelledError
     return len(counts)
+""",
+    ),
+    Right(
+        "async_operations",
+        "a TaskGroup in a task of its own",
+        """
+import asyncio
+
+from learning.migration import rewritten, rewritten_writes, state_version
+
+
+async def migrate_live(saver, migrations, version, limit=4):
+    stopping, slots = False, asyncio.Semaphore(limit)
+
+    def prepare(found):
+        values = migrations.upcast(found.checkpoint["channel_values"], state_version(found), version)
+        return rewritten_writes(found, migrations, version), rewritten(found, values, version)
+
+    async def one(thread_id):
+        changed = 0
+        async with slots:
+            if stopping:
+                return 0
+            found_here = [each async for each in saver.alist({"configurable": {"thread_id": thread_id}})]
+            for found in found_here:
+                if state_version(found) == version:
+                    continue
+                writes, checkpoint = await asyncio.to_thread(prepare, found)
+                for config, written, task_id in writes:
+                    await saver.aput_writes(config, written, task_id)
+                await saver.aput(*checkpoint)
+                changed += 1
+        return changed
+
+    async def everything():
+        ids = [found.config["configurable"]["thread_id"] async for found in saver.alist(None)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(each)) for each in dict.fromkeys(ids)]
+        return sum(task.result() for task in tasks)
+
+    whole = asyncio.create_task(everything())
+    while not whole.done():
+        try:
+            await asyncio.wait([whole])
+        except asyncio.CancelledError:
+            stopping = True
+    if stopping:
+        raise asyncio.CancelledError
+    return whole.result()
 """,
     ),
 ]

@@ -8,7 +8,8 @@ import nbformat
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from learning.course.card import MIME, WIDTH, Card, Progress
+from learning.course.card import MIME, Card, Progress
+from learning.course.look import WIDTH
 from learning.course.tasks import TASKS, Task
 from learning.course.verdict import Behaviour, Verdict
 
@@ -109,7 +110,7 @@ def test_each_behaviour_is_marked_in_its_order():
         r"^  [✓✗○] .*$", text, re.MULTILINE
     )
     assert [mark for mark, _ in marks] == re.findall(r"<li [^>]*><span [^>]*>(.)</span>", page)
-    assert re.findall(r'title="([^"]*)"', page) == ["passed", "failed", "failed", "not judged"]
+    assert re.findall(r'<span title="([^"]*)"', page) == ["passed", "failed", "failed", "not judged"]
 
 
 def test_a_miss_tells_what_was_expected_what_came_the_idea_and_where():

@@ -180,7 +180,7 @@ def test_long_threads_keep_their_order_and_writes_theirs(tmp_path):
         graph.add_edge(f"clerk {number}", END)
     source = InMemorySaver()
     long = build_agent(source)
-    for number in range(60):  # some pages
+    for number in range(40):  # three pages
         long.invoke({"messages": [("user", f"Hello {number}")]}, named("long"))
     graph.compile(checkpointer=source).invoke({"notes": []}, named("side by side"))
     with opened(tmp_path.as_uri()) as target:

@@ -18,6 +18,7 @@ import symtable
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -99,16 +100,35 @@ class Answers:
         self._statements: list[Statement] = []
         self._broken: list[BrokenCell] = []
         self._done: set[int] = set()
+        self._loaded: dict[str, Any] = {}
+        self._failed: dict[str, BaseException] = {}
         for cell, (label, source, tagged) in enumerate(_code_cells(path)):
             self._read(f"<{label}>", cell, as_python(source), tagged and not UNWRITTEN.search(source))
 
+    @classmethod
+    @cache
+    def of(cls, path: Path) -> "Answers":
+        """Those of a notebook that does not change while this process lives."""
+        return cls(path)
+
     def load(self, name: str) -> Any:
-        """The object that the notebook calls `name`.
+        """The object that the notebook calls `name`; the same object, or the same error, each time.
 
         Raises:
             KeyError: if nothing in the notebook defines it.
             Unusable: if its definition is broken, or raised an error.
         """
+        if name in self._failed:
+            raise self._failed[name]
+        if name not in self._loaded:
+            try:
+                self._loaded[name] = self._load(name)
+            except BaseException as error:
+                self._failed[name] = error
+                raise
+        return self._loaded[name]
+
+    def _load(self, name: str) -> Any:
         defining, broken = self._defining(name), self._broken_definition(name)
         if broken and not any((each.tagged, each.cell) > (broken.tagged, broken.cell) for each in defining):
             raise _unusable(broken)
@@ -119,6 +139,11 @@ class Answers:
             place = self._defining(name)[-1].filename.strip("<>")
             raise Unusable(f"{place} does define {name}, but deletes it again, or under a condition that is not met")
         return getattr(self._module, name)
+
+    @property
+    def executed(self) -> list[ast.stmt]:
+        """The statements of the notebook that have been needed so far."""
+        return [statement.node for statement in self._statements if id(statement) in self._done]
 
     def passed_over(self, name: str) -> str | None:
         """The cell that defines `name` after the answer cell does, and so does not count."""

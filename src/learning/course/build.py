@@ -62,6 +62,22 @@ def build(root: Path) -> list[str]:
     return done
 
 
+def reset(root: Path, lesson: str) -> Path | None:
+    """Put a lesson's starter back into `notebooks/`; returns where what was there is kept, if it was anything else.
+
+    Raises:
+        FileNotFoundError: if the lesson has no master to make the starter from.
+    """
+    target = root / "notebooks" / f"{lesson}.ipynb"
+    text = _as_text(_starter(_cleaned(_read(root / "solutions" / target.name))))
+    kept = None
+    if target.exists() and target.read_bytes() != text.encode():
+        kept = _free_name(target)
+        os.replace(target, kept)
+    _replace(target, text)
+    return kept
+
+
 def check(root: Path) -> list[Problem]:
     """What is wrong with the lessons: drift between masters and starters, and masters that cannot be handed out."""
     problems = []

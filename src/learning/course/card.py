@@ -1,17 +1,13 @@
-"""The check card: a verdict as a learner reads it, in a notebook, on an exported page and in a terminal.
-
-A saved notebook that nobody has trusted yet passes through JupyterLab's sanitizer, and a card is read on light and on
-dark pages. So the HTML carries its styles inline, takes over the page's text colour, and says nothing by colour alone.
-"""
+"""The check card: a verdict as a learner reads it, in a notebook, on an exported page and in a terminal."""
 
 import html
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from .look import COLOURS, MARKS, NO_MATHS, bar, block, prose, style
 from .tasks import TASKS
 from .verdict import Behaviour, Verdict
 
@@ -20,37 +16,7 @@ MIME = "application/vnd.learning.check+json"
 
 MOST_CHARACTERS = 600
 MOST_LINES = 16
-WIDTH = 100
-"""The longest line in a terminal."""
-
-_MARKS = {"passed": "✓", "failed": "✗", "not attempted": "○", "not judged": "○"}
-_COLOURS = {"passed": "#2e8540", "failed": "#d93025", "not attempted": "#5f6368", "not judged": "#5f6368"}
 _LABELS = {"expected": "Expected", "came": "Came", "idea": "Why", "where": "Where"}
-
-_STYLES = {
-    "card": "border:1px solid #767676;border-left-width:5px;border-radius:4px;padding:12px 16px;max-width:52em;"
-    "line-height:1.5;overflow-wrap:break-word",
-    "head": "display:flex;flex-wrap:wrap;align-items:center;gap:4px 12px",
-    "title": "font-size:1.15em",
-    "badge": "color:#ffffff;border-radius:10px;padding:0 10px;font-size:0.9em;font-weight:600",
-    "line": "margin-top:8px",
-    "list": "list-style-type:none;margin:10px 0 0 0;padding:0",
-    "item": "display:flex;gap:10px;margin-top:5px",
-    "mark": "flex:none;width:1.5em;height:1.5em;line-height:1.5;border-radius:50%;text-align:center;font-size:0.85em",
-    "said": "flex:1;min-width:0",
-    "missed": "flex:1;min-width:0;padding-bottom:6px",
-    "row": "display:flex;flex-wrap:wrap;align-items:baseline;gap:0 8px;margin-top:2px",
-    "label": "width:5em;opacity:0.75",
-    "told": "flex:1 1 14em;min-width:0",
-    "code": "display:block;white-space:pre-wrap;padding:0;background:none;font-family:Menlo,Consolas,monospace;"
-    "font-size:0.92em;word-break:normal",
-    "foot": "display:flex;flex-wrap:wrap;align-items:center;gap:2px 12px;border-top:1px solid #767676;"
-    "margin-top:12px;padding-top:8px",
-    "bar": "width:7em",
-}
-
-_NO_MATHS = "mathjax_ignore tex2jax_ignore"
-"""Two versions of MathJax look for dollar signs in a notebook's output; a price is not a formula."""
 
 _TERMINAL_CODE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 
@@ -137,7 +103,7 @@ def _report(verdict: Verdict) -> str:
 
 def _heading(verdict: Verdict) -> str:
     """What the list is, where it has nothing to report yet."""
-    nothing_judged = all(_MARKS[each.outcome] == "○" for each in verdict.behaviours)
+    nothing_judged = all(MARKS[each.outcome] == "○" for each in verdict.behaviours)
     return "What it needs to do:" if verdict.behaviours and nothing_judged else ""
 
 
@@ -186,96 +152,77 @@ def _last() -> str:
 
 
 def _as_html(verdict: Verdict, progress: Progress) -> str:
-    colour = _COLOURS[verdict.outcome]
-    badge = html.escape(f"{_MARKS[verdict.outcome]} {_headline(verdict)}")
-    title = f"<strong {_style('title')}>{html.escape(verdict.task)}</strong>"
+    colour = COLOURS[verdict.outcome]
+    badge = html.escape(f"{MARKS[verdict.outcome]} {_headline(verdict)}")
+    title = f"<strong {style('title')}>{html.escape(verdict.task)}</strong>"
     parts = [
-        f"<div {_style('head')}>{title} <span {_style('badge', f'background-color:{colour}')}>{badge}</span></div>",
+        f"<div {style('head')}>{title} <span {style('badge', f'background-color:{colour}')}>{badge}</span></div>",
         _html_line(_opening(verdict)),
-        f"<pre {_style('code', 'margin-top:8px')}>{html.escape(_report(verdict))}</pre>" if _report(verdict) else "",
+        f"<pre {style('code', 'margin-top:8px')}>{html.escape(_report(verdict))}</pre>" if _report(verdict) else "",
         _html_line(_heading(verdict)),
         _html_list(verdict.behaviours),
         _html_foot(verdict, progress),
     ]
     inside = "\n".join(part for part in parts if part)
-    return f'<div class="{_NO_MATHS}" {_style("card", f"border-left-color:{colour}")}>\n{inside}\n</div>'
+    return f'<div class="{NO_MATHS}" {style("card", f"border-left-color:{colour}")}>\n{inside}\n</div>'
 
 
 def _html_list(behaviours: list[Behaviour]) -> str:
     if not behaviours:
         return ""
     items = "\n".join(_html_item(behaviour, told) for behaviour, told in _misses(behaviours))
-    return f"<ul {_style('list')}>\n{items}\n</ul>"
+    return f"<ul {style('list')}>\n{items}\n</ul>"
 
 
 def _html_item(behaviour: Behaviour, told: dict[str, str]) -> str:
-    mark = _MARKS[behaviour.outcome]
-    look = f"color:#ffffff;background-color:{_COLOURS[behaviour.outcome]}" if mark != "○" else ""
+    mark = MARKS[behaviour.outcome]
+    look = f"color:#ffffff;background-color:{COLOURS[behaviour.outcome]}" if mark != "○" else ""
     rows = "".join(
-        f"\n<div {_style('row')}><span {_style('label')}>{label}</span> {_html_told(label, text)}</div>"
+        f"\n<div {style('row')}><span {style('label')}>{label}</span> {_html_told(label, text)}</div>"
         for label, text in told.items()
     )
     name = html.escape(behaviour.name)
     said = (
-        f"<div {_style('missed')}><strong>{name}</strong>{rows}</div>"
+        f"<div {style('missed')}><strong>{name}</strong>{rows}</div>"
         if rows
-        else f"<span {_style('said')}>{name}</span>"
+        else f"<span {style('said')}>{name}</span>"
     )
-    return f'<li {_style("item")}><span title="{behaviour.outcome}" {_style("mark", look)}>{mark}</span> {said}</li>'
+    return f'<li {style("item")}><span title="{behaviour.outcome}" {style("mark", look)}>{mark}</span> {said}</li>'
 
 
 def _html_told(label: str, text: str) -> str:
     if label == "Why":
-        return f"<span {_style('told')}>{_html_sentence(text)}</span>"
-    return f"<div {_style('told')}><code {_style('code')}>{html.escape(text)}</code></div>"
+        return f"<span {style('told')}>{prose(text)}</span>"
+    return f"<div {style('told')}><code {style('code')}>{html.escape(text)}</code></div>"
 
 
 def _html_line(sentence: str) -> str:
-    return f"<div {_style('line')}>{_html_sentence(sentence)}</div>" if sentence else ""
+    return f"<div {style('line')}>{prose(sentence)}</div>" if sentence else ""
 
 
 def _html_foot(verdict: Verdict, progress: Progress) -> str:
     before, task, after = _onward(verdict, progress)
     name = f"<strong>{task}</strong>" if task else ""
-    bar = f'<progress value="{progress.lesson_passed}" max="{progress.lesson_tasks}" {_style("bar")}></progress>'
-    onward = f"\n<div {_style('line')}>{before}{name}{after}</div>" if before else ""
-    return f"<div {_style('foot')}>{bar} <span>{_standing(progress)}</span></div>{onward}"
-
-
-def _html_sentence(text: str) -> str:
-    """Prose, in which `names` between backticks are code."""
-    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", html.escape(text))
-
-
-def _style(name: str, more: str = "") -> str:
-    return f'style="{_STYLES[name]}{";" + more if more else ""}"'
+    done = bar(progress.lesson_passed, progress.lesson_tasks)
+    onward = f"\n<div {style('line')}>{before}{name}{after}</div>" if before else ""
+    return f"<div {style('foot')}>{done} <span>{_standing(progress)}</span></div>{onward}"
 
 
 # --- plain text -------------------------------------------------------------------------------------------------------
 
 
 def _as_text(verdict: Verdict, progress: Progress) -> str:
-    blocks = [_block(f"{verdict.task}: {_headline(verdict)}", f"{_MARKS[verdict.outcome]} ")]
-    blocks += [_block(text, "  ") for text in (_opening(verdict), _report(verdict), _heading(verdict)) if text]
+    blocks = [block(f"{verdict.task}: {_headline(verdict)}", f"{MARKS[verdict.outcome]} ")]
+    blocks += [block(text, "  ") for text in (_opening(verdict), _report(verdict), _heading(verdict)) if text]
     if verdict.behaviours:
         blocks.append("\n".join(_text_item(behaviour, told) for behaviour, told in _misses(verdict.behaviours)))
     foot = [_standing(progress), "".join(_onward(verdict, progress))]
-    return "\n\n".join([*blocks, "\n".join(_block(text, "  ") for text in foot if text)])
+    return "\n\n".join([*blocks, "\n".join(block(text, "  ") for text in foot if text)])
 
 
 def _text_item(behaviour: Behaviour, told: dict[str, str]) -> str:
-    rows = [_block(text, f"      {label.lower():<8}  ") for label, text in told.items()]
-    return "\n".join([_block(behaviour.name, f"  {_MARKS[behaviour.outcome]} "), *rows])
-
-
-def _block(text: str, lead: str) -> str:
-    """Text wrapped for a terminal: `lead` opens the first line, and the others stand under its end."""
-    lines = [
-        piece
-        for line in text.split("\n")
-        for piece in textwrap.wrap(line, WIDTH - len(lead), replace_whitespace=False, break_on_hyphens=False) or [""]
-    ]
-    return "\n".join([lead + lines[0], *(" " * len(lead) + line if line else "" for line in lines[1:])])
+    rows = [block(text, f"      {label.lower():<8}  ") for label, text in told.items()]
+    return "\n".join([block(behaviour.name, f"  {MARKS[behaviour.outcome]} "), *rows])
 
 
 # --- a learner's text, made harmless ----------------------------------------------------------------------------------

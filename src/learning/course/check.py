@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from IPython.display import display
 
 from . import judge, progress
 from .card import Card
-from .tasks import ROOT, TASKS, Task
+from .tasks import LESSONS, ROOT, TASKS, Task
 from .verdict import Verdict
 
 STRICT = "LEARNING_STRICT"
@@ -56,8 +57,11 @@ def check(name: str) -> None:
     else:
         _passed_here.discard(name)
     if _here() == ROOT / "notebooks":
-        progress.record(verdict)
-        display(Card(verdict, progress.passed()))
+        try:
+            progress.record(verdict)
+        except OSError as error:
+            print(f"Your progress could not be written to {progress.FILE}: {error.strerror}. The card is right.")
+        display(Card(verdict, progress.load().passed))
     else:  # a worked solution, say, or a submission: not the learner's own progress
         display(Card(verdict, _passed_here))
     if os.environ.get(STRICT) and verdict.outcome != "passed":
@@ -85,6 +89,18 @@ def _here() -> Path:
 def _remember(result: Any) -> None:
     """Note a cell that has run. IPython's own history lacks those that a tool ran without history, as nbval does."""
     _ran.append((f"In [{result.execution_count or '-'}]", result.info.raw_cell))
+    lesson = _lesson_open()
+    if lesson:
+        with suppress(OSError):  # a check will tell
+            progress.worked(lesson)
+
+
+def _lesson_open() -> int | None:
+    """The lesson of the learner's that this kernel was started for, as Jupyter tells it; other programs do not."""
+    notebook = Path(os.environ.get("JPY_SESSION_NAME", ""))
+    if notebook.parent != ROOT / "notebooks":
+        return None
+    return next((number for number, (name, _) in LESSONS.items() if name == notebook.stem), None)
 
 
 def _start(shell: Any) -> None:

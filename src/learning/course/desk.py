@@ -56,8 +56,11 @@ def _words3(state: Any) -> str:
 VERSIONS = {1: (State1, _words1), 2: (State2, _words2), 3: (State3, _words3)}
 
 
-def build_desk(version: int, saver: BaseCheckpointSaver, approving: str = "approve") -> CompiledStateGraph:
-    """The desk as it was deployed in this version, with its node for the approval under this name."""
+def build_desk(version: int, saver: BaseCheckpointSaver | None, approving: str = "approve") -> CompiledStateGraph:
+    """The desk as it was deployed in this version, with its node for the approval under this name.
+
+    Without a saver it can be a node of another graph, and stores its states in the saver of that.
+    """
     schema, words = VERSIONS[version]
 
     def greet(state: Any) -> Any:

@@ -4,9 +4,9 @@ A learner's code may loop, exit or crash. So each test runs in a fork of a warm 
 does, it costs one task.
 """
 
-import ast
 import json
 import os
+import py_compile
 import signal
 import socket
 import subprocess
@@ -14,11 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .reading import behaviours
 from .tasks import GRADED_TESTS, ROOT, Task
 from .verdict import Behaviour, Verdict
 
@@ -33,21 +34,29 @@ class JudgeError(Exception):
     """Nothing could be judged, and the learner's code is not the reason. The message says what went wrong."""
 
 
-class _Server:
-    """A warm server. It ends by itself when this process does, or lets go of it."""
+class Server:
+    """A warm server. It ends by itself when this process does, or lets go of it.
 
-    def __init__(self) -> None:
+    Args:
+        command: starts it; a number is added, of the socket through which it takes connections.
+        environment: that of this process unless said.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._asking, served = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server is
+        with suppress(OSError):
+            py_compile.compile(str(GRADED_TESTS), quiet=2)  # once, rather than in each fork
         with served:
             # Not run from a folder of the learner's (-P), nor in the group of processes that Ctrl-C or Jupyter ends.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "learning.course.warm", str(served.fileno())],
+                [*command, str(served.fileno())],
                 pass_fds=[served.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
                 cwd=ROOT,
+                env=environment,
                 start_new_session=True,
             )
 
@@ -67,6 +76,12 @@ class _Server:
         self._said.seek(0)
         return self._said.read()[-2000:].decode(errors="replace")
 
+    def close(self) -> None:
+        """End it, and wait until it has ended."""
+        self._asking.close()
+        self._process.kill()
+        self._process.wait()
+
     def connect(self) -> socket.socket:
         """A connection on which to ask for one verdict."""
         ours, theirs = socket.socketpair()
@@ -75,16 +90,18 @@ class _Server:
         return ours
 
 
-_server: _Server | None = None
+COMMAND = (sys.executable, "-P", "-m", "learning.course.warm")
+
+_server: Server | None = None
 _starting = threading.Lock()
 
 
-def warm_up() -> _Server:
+def warm_up() -> Server:
     """The server that verdicts are forked from: started, without waiting for it, where it is not running."""
     global _server
     with _starting:
         if _server is None or not _server.running:
-            _server = _Server()
+            _server = Server(COMMAND)
         return _server
 
 
@@ -110,19 +127,7 @@ def judge(task: Task, notebook: Path, folder: Path | None = None) -> Verdict:
             events = list(_events(connection))
     except (BrokenPipeError, ConnectionResetError) as error:
         raise JudgeError(f"The process that runs the tests has ended. {server.trouble}") from error
-    return _verdict(task, events, server)
-
-
-@cache
-def behaviours(task: Task) -> list[str]:
-    """What the task's test judges, in its order, read from the test itself."""
-    tree = ast.parse(GRADED_TESTS.read_text(encoding="utf-8"))
-    test = next(
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == f"test_{task.name}"
-    )
-    calls = (item.context_expr for node in ast.walk(test) if isinstance(node, ast.With) for item in node.items)
-    named = [call for call in calls if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "behaviour"]
-    return [call.args[0].value for call in sorted(named, key=lambda call: call.lineno)]
+    return verdict_of(task, events, server.trouble)
 
 
 def _events(connection: socket.socket) -> Iterator[dict[str, Any]]:
@@ -147,10 +152,18 @@ def _events(connection: socket.socket) -> Iterator[dict[str, Any]]:
             raise ConnectionResetError
 
 
-def _verdict(task: Task, events: list[dict[str, Any]], server: _Server) -> Verdict:
+def verdict_of(task: Task, events: list[dict[str, Any]], trouble: str = "") -> Verdict:
+    """The verdict that the events of one test make.
+
+    Args:
+        trouble: what the warm server complained of, if it did.
+
+    Raises:
+        JudgeError: if the test was not run, for no fault of the answer.
+    """
     told = {name: value for event in events for name, value in event.items()}
-    if "started" not in told:
-        raise JudgeError(told.get("nothing_judged") or server.trouble or "The test did not start.")
+    if "started" not in told and ("arriving" not in told or "nothing_judged" in told):
+        raise JudgeError(told.get("nothing_judged") or trouble or "The test did not start.")
     found = {event["behaviour"]["name"]: Behaviour(**event["behaviour"]) for event in events if "behaviour" in event}
     listed = [found.get(name, Behaviour(name, "not judged")) for name in behaviours(task)]
     remark = told.get("remark", "")
@@ -162,8 +175,12 @@ def _verdict(task: Task, events: list[dict[str, Any]], server: _Server) -> Verdi
             outcome = "failed"
         return Verdict(task.name, outcome, reason, listed, remark)
     during = next((each.name for each in listed if each.outcome == "not judged"), "")
+    if "started" not in told:
+        during = "the definitions of your answer"
     exit_code = told.get("exit_code")
-    if exit_code is None:
+    if told.get("limit", "time") != "time":
+        what = f"Your code {told['limit']}, and was stopped"
+    elif exit_code is None:
         what = f"Your code was still running after {TASK_SECONDS} seconds, and was stopped"
     elif exit_code < 0:
         what = f"Your code crashed the Python process ({signal.Signals(-exit_code).name})"

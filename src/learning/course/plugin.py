@@ -55,6 +55,11 @@ class Source:
             if self.fallback:
                 self.path = ROOT / "solutions"
 
+    @classmethod
+    def judged_by(cls, config: pytest.Config) -> "Source":
+        """The one that a run of pytest judges. Another `path` may be set between two tests."""
+        return config.stash[_source]
+
     def notebook(self, lesson: int) -> Path:
         """The notebook that holds the answers of a lesson."""
         return self.path if self.path.is_file() else self.path / f"{LESSONS[lesson][0]}.ipynb"
@@ -73,7 +78,7 @@ class Work:
         self._remarks = remarks
         self._notebook = notebook
         try:
-            self._answers = Answers(notebook)
+            self._answers = Answers.of(notebook)
         except Unusable as error:
             raise Missed(came=str(error), idea=MEND_FIRST) from None
 
@@ -83,7 +88,7 @@ class Work:
             remark = f"the answer cell of {self._task.name} counts; {later} has another {name}, which does not"
             self._remarks.append((REMARK, remark))
         try:
-            with _time_limit(BEHAVIOUR_SECONDS):
+            with time_limit(BEHAVIOUR_SECONDS):
                 return self._answers.load(name)
         except NotImplementedError as error:
             if not unwritten(error):
@@ -125,7 +130,7 @@ def behaviour(
         seconds = HURRIED_SECONDS if request.node.stash.get(_stuck, False) else BEHAVIOUR_SECONDS
         with subtests.test(name):
             try:
-                with _time_limit(seconds):
+                with time_limit(seconds):
                     yield
             except (Missed, KeyboardInterrupt):
                 raise
@@ -151,7 +156,9 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 
 @contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
+def time_limit(seconds: int) -> Iterator[None]:
+    """Raise StillRunning in the block when the time is up, and again every two seconds until it ends."""
+
     def stop(*_: Any) -> None:
         raise StillRunning(f"still running after {seconds} s")
 

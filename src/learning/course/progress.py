@@ -1,37 +1,112 @@
-"""Which tasks the learner has solved so far: one small file beside the course, kept by the check cells."""
+"""What a learner has solved and how long it took: one small file beside the course, kept by the lessons' kernels."""
 
 import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
 
-from .tasks import ROOT, TASKS
+from .tasks import LESSONS, ROOT, TASKS
 from .verdict import Verdict
 
 FILE = ROOT / ".learning" / "progress.json"
 
+BREAK = 20 * 60
+"""How many seconds without running a cell are a break, which is not counted."""
 
-def passed() -> set[str]:
-    """The tasks solved so far."""
+STEP = 10
+"""How many seconds have to go by until time is written down again."""
+
+
+@dataclass
+class Journal:
+    """What the file holds."""
+
+    tasks: dict[str, str] = field(default_factory=dict)
+    """The outcome of each task that has been tried: "passed", or "failed" at the last check."""
+    seconds: dict[int, float] = field(default_factory=lambda: dict.fromkeys(LESSONS, 0.0))
+    """The time spent on each lesson, breaks left out."""
+    seen: float = 0.0
+    """When a cell ran last, in seconds since 1970."""
+
+    @property
+    def passed(self) -> set[str]:
+        """The tasks solved so far."""
+        return {name for name, outcome in self.tasks.items() if outcome == "passed"}
+
+    def work(self, lesson: int) -> None:
+        """Count the time since the last cell, in whatever notebook, as spent on this lesson, unless it was a break."""
+        now = time()
+        if 0 < now - self.seen < BREAK:
+            self.seconds[lesson] += now - self.seen
+        self.seen = now
+
+
+def load() -> Journal:
+    """What is kept. A file that is missing or damaged counts as no progress."""
     try:
-        return TASKS.keys() & set(json.loads(FILE.read_text(encoding="utf-8"))["passed"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        kept = json.loads(FILE.read_text(encoding="utf-8"))
+        return Journal(
+            tasks={name: kept["tasks"][name] for name in TASKS if name in kept["tasks"]},
+            seconds={number: float(kept["seconds"].get(name, 0)) for number, (name, _) in LESSONS.items()},
+            seen=float(kept["seen"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Journal()
 
 
 def record(verdict: Verdict) -> None:
-    """Remember whether the task is solved now. Two notebooks may do so at once; a crash leaves a whole file."""
-    with _lock():
-        names = passed() - {verdict.task} | ({verdict.task} if verdict.outcome == "passed" else set())
-        draft = FILE.with_suffix(".new")
-        draft.write_text(json.dumps({"passed": sorted(names)}, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, FILE)
+    """Remember what a check found. What is solved stays so until another answer fails.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with _changing() as journal:
+        if verdict.outcome in ("passed", "failed"):
+            journal.tasks[verdict.task] = verdict.outcome
+        journal.work(TASKS[verdict.task].lesson)
+
+
+def worked(lesson: int) -> None:
+    """Count the time up to now as spent on this lesson.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    if not 0 <= time() - load().seen < STEP:
+        with _changing() as journal:
+            journal.work(lesson)
+
+
+def forget(lesson: int) -> None:
+    """Count the tasks of a lesson as not tried. The time spent on it stays.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with _changing() as journal:
+        journal.tasks = {name: outcome for name, outcome in journal.tasks.items() if TASKS[name].lesson != lesson}
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
+def _changing() -> Iterator[Journal]:
+    """What is kept, to be changed by one process at a time, and written whole or, after a crash, not at all."""
     FILE.parent.mkdir(exist_ok=True)
     with open(FILE.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        journal = load()
+        yield journal
+        draft = FILE.with_suffix(".new")
+        with open(draft, "w", encoding="utf-8") as file:
+            json.dump(_as_json(journal), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, FILE)
+
+
+def _as_json(journal: Journal) -> dict[str, Any]:
+    seconds = {name: round(journal.seconds[number], 1) for number, (name, _) in LESSONS.items()}
+    return {"tasks": journal.tasks, "seconds": seconds, "seen": journal.seen}

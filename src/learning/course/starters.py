@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from .reading import asked_for
+from .tasks import Task
+
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 UNWRITTEN = re.compile(r"^[ \t]*(raise NotImplementedError[ \t]*(#.*)?|-- \w+: your SQL here)$", re.MULTILINE)
 """The line that a learner has yet to replace."""
@@ -34,6 +37,17 @@ def untouched(notebook: Path, master: Path) -> bool:
         return not notebook.exists()
     starters = {task: _normal(starter_source(_code(cell), task)) for task, cell in answers.items()}
     return starters == {task: _normal(source) for task, source in begun.items()}
+
+
+def written_answer(notebook: bytes, task: Task) -> str:
+    """The cells of a notebook that define what a task asks for. Empty if nobody has written an answer there."""
+    names = "|".join(asked_for(task)) or "(?!)"
+    defines = re.compile(rf"^\s*(?:class|(?:async\s+)?def)\s+({names})\b|^({names})\s*=", re.MULTILINE)
+    try:
+        cells = [code_of(cell) for cell in json.loads(notebook.decode("utf-8-sig"))["cells"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return "\n\n".join(cell for cell in cells if defines.search(cell) and not UNWRITTEN.search(cell))
 
 
 def checked_task(source: str) -> str:

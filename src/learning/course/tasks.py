@@ -15,6 +15,20 @@ LESSONS = {
 }
 
 
+def lesson_called(name: str) -> int:
+    """The number of the lesson that somebody calls so: "1", "01", "01_memory", "notebooks/01_memory.ipynb".
+
+    Raises:
+        LookupError: if there is no such lesson; the message is for the learner.
+    """
+    numbers = {called: number for number, (lesson, _) in LESSONS.items() for called in (str(number), lesson)}
+    try:
+        return numbers.get(name.lstrip("0")) or numbers[Path(name).stem]
+    except KeyError:
+        names = ", ".join(lesson for lesson, _ in LESSONS.values())
+        raise LookupError(f"There is no lesson {name!r}. The lessons are {names}.") from None
+
+
 @dataclass(frozen=True)
 class Task:
     """One task. Its name is that of its test without `test_`: the same word in notebook, pytest and grade report."""

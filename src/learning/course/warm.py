@@ -1,4 +1,4 @@
-"""The warm server: a process that has imported all that graded tests use, and forks for each verdict.
+"""The warm server: a process that has imported all that graded tests use, and forks for each verdict of a check cell.
 
 Started and spoken to by `judge`. A verdict then takes a fraction of a second, and whatever a learner's code does to its
 process, it costs one task. (multiprocessing has such a server too. It imports the program that asks once more, looks
@@ -8,6 +8,8 @@ For each verdict there is a connection: one line of JSON with the request comes 
 go back, and the last says how the process ended. When the other side hangs up, everything that runs for it is ended.
 """
 
+import gc
+import inspect
 import io
 import json
 import os
@@ -16,27 +18,49 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
-import langgraph.checkpoint.conformance  # noqa: F401
 import matplotlib  # noqa: F401
-import nbformat  # noqa: F401
-import numpy  # noqa: F401
 import pytest
-import zstandard  # noqa: F401
 
-import learning.agent
-import learning.course.scenarios  # noqa: F401
-from learning.course.plugin import REMARK
-from learning.course.tasks import GRADED_TESTS, ROOT
+from learning.course.answers import Answers
+from learning.course.plugin import BEHAVIOUR_SECONDS, REMARK, time_limit
+from learning.course.reading import asked_for
+from learning.course.tasks import GRADED_TESTS, ROOT, TASKS
 
 CPU_SECONDS = 120
 """The CPU time that one task may use, even if nobody is left to end it."""
 
+OPTIONS = (f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-s", "--tb=line", "--assert=plain")
+
+
+def warm_up() -> None:
+    """Import all that graded tests import, by having pytest collect them. No test stays behind: answers come first."""
+    only_ours()
+    os.chdir(ROOT)  # pytest takes a bracket in an absolute path for a parameter's
+    with redirect_stdout(io.StringIO()):
+        pytest.main([GRADED_TESTS.name, "--collect-only", f"--work={GRADED_TESTS}", *OPTIONS])
+    sys.modules.pop(GRADED_TESTS.stem, None)
+    for task in TASKS.values():
+        asked_for(task)
+    inspect.getmodule(warm_up.__code__)  # it looks at all modules, once
+    gc.collect()
+    gc.freeze()  # what is here now is never garbage, and forks need not look at it
+
+
+def only_ours() -> None:
+    """Have pytest use no plugin and no option that somebody likes for other tests."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+
 
 def serve(asking: socket.socket) -> None:
     """Fork for every connection that comes through `asking`, until the other side is closed."""
+    warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     while True:
         _, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
@@ -83,46 +107,72 @@ def _run_test(connection: socket.socket, test: str, notebook: str, folder: str, 
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
-    sys.stdout = sys.stderr = said = io.StringIO()
     sys.path.append(folder)
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # whatever somebody likes for other tests
-        os.environ.pop(name, None)
-    os.chdir(ROOT)  # pytest takes a bracket in an absolute path for a parameter's
-    arguments = [
-        f"{GRADED_TESTS.name}::{test}",
-        f"--work={notebook}",
-        f"--rootdir={ROOT}",
-        "-p",
-        "no:cacheprovider",
-        "-s",
-    ]
-    pytest.main(arguments, plugins=[_Reporter(connection, folder)])
-    _send(connection, {"nothing_judged": said.getvalue()[-2000:]})
+    said = run_test(test, Path(notebook), folder, Reporter(lambda event: _send(connection, event)))
+    _send(connection, {"nothing_judged": said[-2000:]})
     os._exit(0)  # at once, past the threads that a learner's code may have left
 
 
-class _Reporter:
-    """A pytest plugin that sends each outcome on when it is known."""
+def run_test(test: str, notebook: Path, folder: str, *reporters: "Reporter") -> str:
+    """Judge the answers of a notebook by one graded test, while the reporters tell what is found out. Returns what
+    pytest printed before it ran the test.
+    """
+    only_ours()
+    sys.stdout = sys.stderr = said = io.StringIO()
+    os.chdir(folder)
+    for reporter in reporters:
+        reporter.tell({"arriving": True})
+    arrive(test, notebook)
+    for reporter in reporters:
+        reporter.arrived()
+    os.chdir(ROOT)
+    pytest.main([f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS], plugins=[Folder(folder), *reporters])
+    return said.getvalue()
 
-    def __init__(self, connection: socket.socket, folder: str):
-        self._connection = connection
+
+def arrive(test: str, notebook: Path) -> None:
+    """Load the answers that a test will ask for, while there is no test for their code to find."""
+    task = next(task for task in TASKS.values() if task.test == test)
+    for name in asked_for(task):
+        with suppress(BaseException), time_limit(BEHAVIOUR_SECONDS):  # the test asks again, and is told the same
+            Answers.of(notebook).load(name)
+
+
+class Folder:
+    """A pytest plugin that has a test run in a folder, and unheard."""
+
+    def __init__(self, folder: str):
         self._folder = folder
 
     def pytest_runtest_logstart(self) -> None:
+        """See pytest."""
         os.chdir(self._folder)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
-        _send(self._connection, {"started": True})
+
+
+class Reporter:
+    """A pytest plugin that tells each outcome when it is known."""
+
+    def __init__(self, tell: Callable[[dict[str, Any]], None]):
+        self.tell = tell
+
+    def arrived(self) -> None:
+        """Called when the answers are there, and the tests are not yet."""
+
+    def pytest_runtest_logstart(self) -> None:
+        """See pytest."""
+        self.tell({"started": True})
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        """See pytest."""
         told = getattr(report, "told", {})
         if hasattr(report, "context"):
             if not report.skipped:
-                _send(self._connection, {"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
+                self.tell({"behaviour": {"name": report.context.msg, "outcome": report.outcome, **told}})
         elif report.when == "call" or not report.passed:
             reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else report.longreprtext
             remark = dict(report.user_properties).get(REMARK, "")
-            _send(self._connection, {"outcome": report.outcome, "reason": told.get("came", reason), "remark": remark})
+            self.tell({"outcome": report.outcome, "reason": told.get("came", reason), "remark": remark})
 
 
 def _send(connection: socket.socket, event: dict[str, Any]) -> None:

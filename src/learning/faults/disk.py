@@ -104,7 +104,8 @@ def _work_until_killed(work: Callable[[], Any], at_moment: int | None, at_byte: 
     if at_byte is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it, to raise an error instead
-        resource.setrlimit(resource.RLIMIT_FSIZE, (at_byte, resource.RLIM_INFINITY))
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)  # there may be a limit already, and nobody can raise it
+        resource.setrlimit(resource.RLIMIT_FSIZE, (at_byte, most))
     with moments(count, namespace):
         work()
 

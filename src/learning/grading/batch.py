@@ -1,30 +1,34 @@
-"""Grade a folder of submissions: one folder for each learner, their notebooks in it, and a gradebook out of it."""
+"""Grade a folder of submissions: judge what has not been judged yet, then write all that comes out of it."""
 
-import csv
+import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
-
-import nbformat
 
 from learning.course.judge import JudgeError
-from learning.course.tasks import LESSONS
+from learning.course.tasks import LESSONS, TASKS
 
-from .marks import POINTS, Marks, graded_tasks, lesson_of, mark, points, write_into
+from .gradebook import as_csv, as_gradescope, as_junit
+from .isolation import Isolation, isolation
+from .marks import Marks, graded_tasks, marked, remarks_on
+from .results import FOLDER, Results, digest, release, write_whole
+from .rules import Rules
+from .runners import Job, Runner, on_this_machine
+from .sandbox import Flag, Judged
+from .submissions import GradingError, HandedIn, Submission, handed_in
 
-AS_TEXT = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a learner's name may be no UTF-8
+HERE = Path(__file__).parent
 
-LOOSE = "not in a folder of its own, named after the learner, so it was not graded"
+NOT_ISOLATED = "was judged without isolation"
 
+PROCESSORS = os.cpu_count() or 1
 
-class GradingError(Exception):
-    """Nothing can be graded as asked. The message is for the instructor."""
+Watch = Callable[[str, int, str, int, int], None]
+"""Called with a learner, a lesson, the task that is being judged (empty when the lesson is done), and how many
+notebooks are done, of how many."""
 
 
 @dataclass(frozen=True)
@@ -32,60 +36,69 @@ class Graded:
     """All that one learner handed in, by lesson."""
 
     learner: str
+    rules: Rules
     lessons: dict[int, Marks] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    files: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    submissions: dict[int, Submission] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> dict[str, Judged]:
+        """All verdicts by task."""
+        return {each.verdict.task: each for marks in self.lessons.values() for each in marks.judged}
+
+    def points(self, task: str) -> float:
+        """What a task earned."""
+        marks = self.lessons.get(TASKS[task].lesson)
+        judged = self.judged.get(task)
+        return marks.points(judged) if marks and judged else 0.0
 
 
 def grade(
     submissions: Path,
     out: Path,
-    on_progress: Callable[[str, int], None] = lambda learner, of: None,
     *,
     lessons: Collection[int] = (),
+    again: Collection[str] = (),
+    rules: Rules | None = None,
+    runner: Runner | None = None,
+    watch: Watch = lambda *_: None,
 ) -> Path:
-    """Grade each learner's notebooks, write them with their marks below `out`, and return the gradebook's path.
+    """Grade each learner's notebooks, write what comes of it below `out`, and return the gradebook's path.
+
+    What was judged before and has not changed is not judged again; a batch that was ended goes on where it stopped.
 
     Args:
         submissions: has one folder for each learner, named after them; the notebooks lie in it at any depth.
-        out: gets `gradebook.csv`, and for each learner a folder with the marked notebooks.
-        on_progress: called with each learner who is done, and the number of learners.
+        out: gets `gradebook.csv`, `junit.xml`, `report.html` and `similar`, and a folder for each learner with the
+            marked notebooks, `feedback.html` and `results.json`.
         lessons: which lessons to grade, if not all that there are. The notebooks of others are left out.
+        again: the tasks to judge anew, whatever was judged before. Then the other tasks keep their verdicts, even if
+            the tests have changed.
+        rules: weights, due dates and what lateness costs; no more than equal weights, unless said.
+        runner: where the judging is done; on this machine, one submission for each processor, unless said.
+        watch: told what is being judged.
 
     Raises:
         GradingError: if there are no submissions or no such lessons, or the grades cannot be written, or would be among
             the submissions, or the graded tests cannot run. A broken submission is no error: it is told in the
             gradebook.
     """
-    folders, loose = _learners(submissions)
-    if out.resolve().is_relative_to(submissions.resolve()):
-        raise GradingError(f"{out} is inside {submissions}: choose a folder for the grades that is not among them.")
-
     there = [lesson for lesson in LESSONS if graded_tasks(lesson)]
     if missing := sorted(set(lessons) - set(there)):
         raise GradingError(f"There is no lesson {missing[0]} to grade: there are {', '.join(map(str, there))}.")
     wanted = [lesson for lesson in there if not lessons or lesson in lessons]
-
-    def one(folder: Path) -> Graded:
-        graded = _grade_learner(folder, out / folder.name, wanted)
-        on_progress(folder.name, len(folders))
-        return graded
-
-    with _written_to(out):
-        out.mkdir(parents=True, exist_ok=True)
-        draft = tempfile.NamedTemporaryFile("w", dir=out, prefix=".gradebook-", delete=False, **AS_TEXT)  # noqa: SIM115
-    pool = ThreadPoolExecutor(os.cpu_count())
+    if unknown := sorted(set(again) - {task.name for lesson in wanted for task in graded_tasks(lesson)}):
+        raise GradingError(f"There is no task {unknown[0]} to grade in lessons {', '.join(map(str, wanted))}.")
+    class_ = handed_in(submissions, wanted)
+    if out.resolve().is_relative_to(submissions.resolve()):
+        raise GradingError(f"{out} is inside {submissions}: choose a folder for the grades that is not among them.")
     try:
-        graded = [*pool.map(one, folders), *(Graded(name, remarks=[LOOSE]) for name in loose)]
-        with _written_to(out):
-            with draft:
-                _write_gradebook(draft, graded, wanted)
-            os.replace(draft.name, out / "gradebook.csv")
-        return out / "gradebook.csv"
+        graded = _judge(class_, out, set(again), rules or Rules(), runner or on_this_machine(PROCESSORS), watch)
     except JudgeError as error:
         raise GradingError(f"The graded tests do not run, so nobody was graded. {error}") from error
-    finally:
-        Path(draft.name).unlink(missing_ok=True)
-        pool.shutdown(wait=False, cancel_futures=True)
+    with _written_to(out):
+        return _write(graded, out, wanted, submissions.resolve().name)
 
 
 @contextmanager
@@ -96,90 +109,95 @@ def _written_to(out: Path) -> Iterator[None]:
         raise GradingError(f"The grades cannot be written to {out}: {error.strerror}.") from error
 
 
-def _learners(submissions: Path) -> tuple[list[Path], list[str]]:
-    """The learners' folders, and the names of notebooks and archives that lie beside them."""
-    if not submissions.is_dir():
-        raise GradingError(f"There is no folder {submissions}.")
+def _judge(
+    class_: list[HandedIn], out: Path, again: set[str], rules: Rules, runner: Runner, watch: Watch
+) -> list[Graded]:
+    with _written_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+    results = Results(out)
+    graded = [Graded(each.learner, rules, {}, list(each.remarks), {}, each.notebooks) for each in class_]
+    found: dict[tuple[str, int], dict[str, Judged]] = {}
+    work: dict[tuple[int, str, tuple[str, ...]], list[Job]] = {}  # what several have handed in is judged once
+    for learner in graded:
+        for lesson, submission in learner.submissions.items():
+            try:
+                files = learner.files[lesson] = submission.files()
+            except OSError as error:
+                learner.remarks.append(f"{submission.name}: cannot be read: {error.strerror}")
+                files = learner.files[lesson] = {submission.path.name: b""}
+            tasks = graded_tasks(lesson)
+            known = found[learner.learner, lesson] = results.load(learner.learner, lesson, files, tasks, again)
+            if waiting := [task.name for task in tasks if task.name not in known]:
+                work.setdefault((lesson, digest(files), tuple(waiting)), []).append(Job(submission, files, waiting))
+    done, of = len(found) - sum(map(len, work.values())), len(found)
+
+    def tell(job: Job, task: str) -> None:
+        watch(job.submission.learner, job.submission.lesson, task, done, of)
+
+    watch("", 0, "", done, of)
+    for first, judged in runner([jobs[0] for jobs in work.values()], tell) if work else ():
+        if isolation() is Isolation.NONE:
+            judged = [Judged(each.verdict, [*each.flags, Flag(NOT_ISOLATED)], each.seconds) for each in judged]
+        for job in work[first.submission.lesson, digest(first.files), tuple(first.tasks)]:
+            known = found[job.submission.learner, job.submission.lesson]
+            known |= {each.verdict.task: each for each in judged}
+            with _written_to(out):
+                results.save(job.submission.learner, job.submission.lesson, job.files, list(known.values()))
+            done += 1
+    for learner in graded:
+        for lesson, submission in learner.submissions.items():
+            known = found[learner.learner, lesson]
+            judged = [known[task.name] for task in graded_tasks(lesson) if task.name in known]
+            late = rules.late_days(lesson, submission.submitted)
+            learner.lessons[lesson] = Marks(judged, remarks_on(judged), rules, learner.learner, late)
+            if late:
+                cost = rules.late_percent(late)
+                learner.lessons[lesson].remarks.append(f"{late} day{'s' * (late > 1)} late: {cost:g} % less")
+    return graded
+
+
+def _write(graded: list[Graded], out: Path, lessons: Collection[int], title: str) -> Path:
+    """Write everything that comes of a class, if anything has changed or is missing since it was written last."""
+    gradebook, stamp = out / "gradebook.csv", out / FOLDER / "written.json"
+    state = _state(graded, lessons, title)
     try:
-        inside = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise GradingError(f"{submissions} cannot be read: {error.strerror}.") from error
-    folders = [path for path in inside if path.is_dir()]
-    if not folders:
-        raise GradingError(
-            f"{submissions} has no folders in it. Each learner's notebooks go into a folder of their own."
-        )
-    return folders, [path.name for path in inside if path.is_file() and path.suffix.lower() in (".ipynb", ".zip")]
+        written = json.loads(stamp.read_text(encoding="utf-8"))
+        if written["state"] == state and all((out / name).exists() for name in written["files"]):
+            return gradebook
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    from .pages import feedback_page, report_page  # with Jinja2 and matplotlib, which take a second to import
+    from .similarity import similar_answers, similarity_page
+
+    pages: dict[str, bytes] = {}
+    for learner in graded:
+        for lesson, marks in learner.lessons.items():
+            submission = learner.submissions[lesson]
+            content = marked(submission.path.read_bytes() if submission.path.is_file() else b"", marks)
+            pages[f"{learner.learner}/{LESSONS[lesson][0]}.ipynb"] = content
+            learner.remarks.extend(f"{submission.name}: {remark}" for remark in marks.remarks)
+        if learner.submissions:
+            pages[f"{learner.learner}/feedback.html"] = feedback_page(learner, lessons).encode()
+            pages[f"{learner.learner}/results.json"] = as_gradescope(learner, lessons)
+    similar = similar_answers(graded)
+    for pair in similar:
+        pages[pair.page] = similarity_page(pair).encode()
+    pages["report.html"] = report_page(graded, lessons, similar, title).encode()
+    pages["junit.xml"] = as_junit(graded, lessons)
+    pages["gradebook.csv"] = as_csv(graded, lessons)
+    for name, content in pages.items():
+        write_whole(out / name, content)
+    names = [name for name in pages if name.isprintable() and name.encode(errors="replace").decode() == name]
+    write_whole(stamp, json.dumps({"state": state, "files": names}).encode())
+    return gradebook
 
 
-def _grade_learner(folder: Path, out: Path, wanted: Collection[int]) -> Graded:
-    lessons: dict[int, Marks] = {}
-    files, remarks = _files(folder)
-    notebooks = [path for path in files if path.suffix.lower() == ".ipynb"]
-    for notebook in sorted(notebooks, key=_rank):
-        name = str(notebook.relative_to(folder))
-        if notebook.is_symlink() or not notebook.is_file():
-            remarks.append(f"{name}: not a regular file, so it was left out")
-            continue
-        lesson = lesson_of(notebook)
-        if lesson is None:
-            remarks.append(f"{name}: cannot tell which lesson it is")
-        elif lesson in lessons:
-            remarks.append(f"{name}: another notebook of lesson {lesson} was graded in its place")
-        elif lesson in wanted:
-            lessons[lesson] = mark(notebook, lesson)
-            _write_marked(notebook, lessons[lesson], out / f"{LESSONS[lesson][0]}.ipynb")
-            remarks += [f"{name}: {remark}" for remark in lessons[lesson].remarks]
-    others = ", ".join(str(path.relative_to(folder)) for path in files)
-    missing = "missing" if notebooks or not others else f"missing; there is only {others}"
-    remarks += [f"{LESSONS[lesson][0]}.ipynb: {missing}" for lesson in wanted if lesson not in lessons]
-    return Graded(folder.name, lessons, remarks)
-
-
-def _files(folder: Path) -> tuple[list[Path], list[str]]:
-    """All that is in a folder but for hidden things, and remarks on what cannot be read."""
-    errors: list[OSError] = []
-    files = []
-    for parent, folders, names in os.walk(folder, onerror=errors.append):
-        found = [name for name in folders if name.endswith(".ipynb")] + names  # a folder called so is told
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent) / name for name in found if not name.startswith(".")]
-    return sorted(files), [f"{error.filename}: cannot be read: {error.strerror}" for error in errors]
-
-
-def _rank(path: Path) -> tuple[bool, int, Path]:
-    """Which of several notebooks of a lesson is graded: rather the one with the lesson's own name than a copy of it."""
-    return path.stem not in {name for name, _ in LESSONS.values()}, len(path.parts), path
-
-
-def _write_marked(notebook: Path, marks: Marks, target: Path) -> None:
-    try:
-        content = notebook.read_bytes()
-    except OSError:  # the marks have a remark that says so
-        return
-    try:
-        marked = nbformat.from_dict(json.loads(content.decode("utf-8-sig")))
-        write_into(marked, marks)
-        content = (json.dumps(marked, indent=1, ensure_ascii=False) + "\n").encode()
-    except Exception as error:  # a notebook can be broken in any way, and goes back as it came
-        marks.remarks.append(f"returned without marks in it: {type(error).__name__}")
-    with _written_to(target.parent.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-
-
-def _write_gradebook(file: TextIO, graded: list[Graded], lessons: Collection[int]) -> None:
-    tasks = [task.name for lesson in lessons for task in graded_tasks(lesson)]
-    out_of = POINTS * len(tasks)
-    table = csv.writer(file)
-    table.writerow(["learner", *tasks, "total", "out of", "percent", "remarks"])
+def _state(graded: list[Graded], lessons: Collection[int], title: str) -> str:
+    """A hash of all that the written files depend on."""
+    ours = [path.read_text(encoding="utf-8") for path in sorted(HERE.glob("*.py")) + sorted(HERE.glob("templates/*"))]
+    whole: list = [title, list(lessons), release(), ours]
     for each in graded:
-        verdicts = {verdict.task: verdict for marks in each.lessons.values() for verdict in marks.verdicts}
-        earned = [points(verdicts[task]) if task in verdicts else 0.0 for task in tasks]
-        row = [round(sum(earned), 2), out_of, round(100 * sum(earned) / out_of, 1), "; ".join(each.remarks)]
-        table.writerow([_as_cell(each.learner), *earned, *row[:3], _as_cell(row[3])])
-
-
-def _as_cell(text: str) -> str:
-    """Text that a spreadsheet shows and does not calculate."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        marks = {n: [m.late_days, [j.to_json() for j in m.judged], asdict(m.rules)] for n, m in each.lessons.items()}
+        files = {n: [hashlib.sha256(c).hexdigest() for c in files.values()] for n, files in each.files.items()}
+        whole.append([each.learner, each.remarks, marks, files])
+    return hashlib.sha256(json.dumps(whole, default=str).encode()).hexdigest()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -13,7 +14,10 @@ from papermill.engines import Engine, NotebookExecutionManager
 
 from learning.course.starters import checked_task
 
-from .marks import Marks, lesson_of, make_writable, mark, write_into
+from .isolation import Isolation, environment, isolation, limited
+from .marks import Marks, graded_tasks, make_writable, remarks_on, write_into
+from .sandbox import Sandbox
+from .submissions import lesson_of
 
 CELL_SECONDS = 60
 """How long one cell may run, unless papermill is told `--execution-timeout`."""
@@ -55,19 +59,34 @@ class LearningEngine(Engine):
             submission = Path(folder) / name
             nbformat.write(nb_man.nb, submission)
             lesson = lesson_of(submission)
-            remarks = _run(nb_man, kernel_name, execution_timeout or CELL_SECONDS, start_timeout)
-            marks = mark(submission, lesson) if lesson else Marks(remarks=[f"{name}: no lesson of this course"])
+            remarks = _run(nb_man, kernel_name, execution_timeout or CELL_SECONDS, start_timeout, Path(folder))
+            marks = Marks(remarks=[f"{name}: no lesson of this course"])
+            if lesson:
+                with Sandbox() as sandbox:
+                    judged = sandbox.judge(name, {name: submission.read_bytes()}, graded_tasks(lesson))
+                marks = Marks(judged, remarks_on(judged))
         marks.remarks += remarks
         write_into(nb_man.nb, marks)
+        nb_man.nb.cells = nbformat.from_dict(nb_man.nb.cells)  # the cards are plain dicts
 
 
-def _run(nb_man: NotebookExecutionManager, kernel_name: str, seconds: int, start_timeout: int) -> list[str]:
+def _run(
+    nb_man: NotebookExecutionManager, kernel_name: str, seconds: int, start_timeout: int, folder: Path
+) -> list[str]:
     """Run the notebook as far as it goes; remarks on what went wrong. Its own checks are not run: we judge."""
     client = _Client(
-        nb_man.nb, kernel_name=kernel_name, timeout=seconds, startup_timeout=start_timeout, allow_errors=True
+        nb_man.nb,
+        kernel_name=kernel_name,
+        kernel_manager_class=_EnclosedKernel,
+        timeout=seconds,
+        startup_timeout=start_timeout,
+        allow_errors=True,
     )
-    trouble = []
-    with client.setup_kernel():
+    client.create_kernel_manager().connection_file = str(folder / "kernel.json")
+    trouble = [] if isolation() is not Isolation.NONE else ["the notebook was run without isolation"]
+    stopped = len(trouble)
+    temporary = Path("/tmp") if isolation() is Isolation.BUBBLEWRAP else folder
+    with client.setup_kernel(env=environment(temporary), cwd=str(folder)):
         for place, cell in enumerate(nb_man.nb.cells):
             if cell.cell_type != "code" or checked_task(cell.source):
                 continue
@@ -75,15 +94,25 @@ def _run(nb_man: NotebookExecutionManager, kernel_name: str, seconds: int, start
             try:
                 client.execute_cell(cell, place)
             except CellTimeoutError:
-                trouble = [
+                trouble += [
                     f"cell {place + 1} was still running after {seconds} seconds; the cells after it were not run"
                 ]
             except DeadKernelError:
-                trouble = [f"cell {place + 1} ended the kernel; the cells after it were not run"]
+                trouble += [f"cell {place + 1} ended the kernel; the cells after it were not run"]
             nb_man.cell_complete(cell, place)
-            if trouble:
+            if len(trouble) > stopped:
                 break
     return _errors_as_text(nb_man.nb) + trouble
+
+
+class _EnclosedKernel(AsyncKernelManager):
+    """A kernel in the sandbox. It is spoken to through files, because there it has no network."""
+
+    transport = "ipc"
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """The kernel's own command, in the sandbox."""
+        return limited(super().format_kernel_cmd(extra_arguments), Path(self.connection_file).parent)
 
 
 class _Client(NotebookClient):

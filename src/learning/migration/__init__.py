@@ -3,7 +3,7 @@
 from .checksum import ChecksumSerializer
 from .convert import Conversion, convert
 from .repair import Repair, repair, restore
-from .rewriting import STAMP, rewritten, state_version
+from .rewriting import STAMP, rewritten, rewritten_writes, state_version
 from .runner import Migration, amigrate, migrate
 from .steps import Migrations, NoWay, Values
 from .upcasting import UpcastingSaver
@@ -28,6 +28,7 @@ __all__ = [
     "repair",
     "restore",
     "rewritten",
+    "rewritten_writes",
     "state_version",
     "validate",
 ]

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 
 from ..savers.program import Program
 from ..savers.wrappers.base import Call
+from .rewriting import by_task
 from .walk import Failures, Name, config_of, id_of, is_of_storage, names, page_before, perform
 
 
@@ -110,18 +110,10 @@ def _copy(target: BaseCheckpointSaver, name: Name, found: CheckpointTuple) -> Pr
         yield Call(target, "put", (config_of(name, parent), found.checkpoint, found.metadata, versions))
     written = Counter(each[:2] for each in there.pending_writes or ()) if there else Counter()
     copied = there is None
-    for number, (task_id, writes) in enumerate(by_task(found)):
+    for number, (task_id, writes) in enumerate(by_task(found).items()):
         if Counter((task_id, channel) for channel, _ in writes) <= written:
             continue
         copied = True
         for _, some in groupby(writes, key=lambda write: write[0] in WRITES_IDX_MAP):
             yield Call(target, "put_writes", (here, list(some), task_id, f"{number:08}"))
     return copied
-
-
-def by_task(found: CheckpointTuple) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """What tasks wrote after a checkpoint, in the order in which the saver tells it."""
-    tasks: dict[str, list[tuple[str, Any]]] = {}
-    for task_id, channel, value in found.pending_writes or ():
-        tasks.setdefault(task_id, []).append((channel, value))
-    return list(tasks.items())

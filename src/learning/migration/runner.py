@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..savers.program import Program
 from ..savers.wrappers.base import Call, Pause
-from .convert import by_task
-from .rewriting import rewritten, state_version
+from .rewriting import rewritten, rewritten_writes, state_version
 from .steps import Migrations, Values
-from .walk import Failures, Name, Work, aperform, config_of, id_of, is_of_storage, names, page_before, perform
+from .walk import Failures, Name, Work, aperform, id_of, is_of_storage, names, page_before, perform
 
 EXAMPLES = 3
 """How many changes are shown as examples."""
@@ -169,8 +168,8 @@ def _checkpoint(
     before = found.checkpoint["channel_values"]
     after, calls = yield Work(_prepared, (saver.serde, migrations, found, report.version))
     if not report.dry_run:
-        for call in calls:  # the stamp comes last: what is stopped before it is done again
-            yield Call(saver, "put_writes", (config_of(name, id_of(found)), *call))
+        for arguments in calls:  # the stamp comes last: what is stopped before it is done again
+            yield Call(saver, "put_writes", arguments)
         yield Call(saver, "put", rewritten(found, after, report.version))
     added = {channel: value for channel, value in after.items() if channel not in before}
     removed = {channel: value for channel, value in before.items() if channel not in after}
@@ -183,21 +182,14 @@ def _checkpoint(
 
 def _prepared(
     serde: SerializerProtocol, migrations: Migrations, found: CheckpointTuple, version: int
-) -> tuple[Values, list[tuple[list[tuple[str, Any]], str]]]:
-    """The values in this version, and the calls of `put_writes` that add what tasks wrote."""
-    before, start = found.checkpoint["channel_values"], state_version(found)
-    after = migrations.upcast(before, start, version)
+) -> tuple[Values, list[tuple[Any, ...]]]:
+    """The values in this version, and the arguments of each `put_writes` that takes what tasks wrote along."""
+    before = found.checkpoint["channel_values"]
+    after = migrations.upcast(before, state_version(found), version)
     for channel, value in after.items():
         if channel in before and channel != "__start__" and not _same(serde, before[channel], value):
             raise SameName(f"a step changed the value of {channel!r} under this name, which checkpoints share: rename")
-    calls = []
-    for task_id, written in by_task(found):
-        plain = [write for write in written if write[0] not in WRITES_IDX_MAP]
-        upcast = migrations.upcast_writes([(task_id, *write) for write in plain], start, version)
-        there = {channel for channel, _ in plain}
-        if new := [(channel, value) for _, channel, value in upcast if channel not in there]:
-            calls.append((plain + new, task_id))  # those that are there keep their index, and are not stored again
-    return after, calls
+    return after, rewritten_writes(found, migrations, version)
 
 
 def _same(serde: SerializerProtocol, before: Any, after: Any) -> bool:

@@ -1,7 +1,7 @@
 """Steps from one version of a state to another, and the shortest way along them."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +10,9 @@ Values = dict[str, Any]
 
 Step = Callable[[Values], Values]
 """Takes the values in one version, and returns them in another. Some may be missing: a conversation may just begin."""
+
+Write = tuple[str, str, Any]
+"""What a task wrote: the id of the task, the channel, and the value."""
 
 
 class NoWay(ValueError):
@@ -75,12 +78,19 @@ class Migrations:
                 values["__start__"] = self.steps[step](values["__start__"])
         return values
 
-    def upcast_writes(self, writes: list[tuple[str, str, Any]], start: int, goal: int) -> list[tuple[str, str, Any]]:
-        """What tasks wrote, as (task id, channel, value), in version `goal`; without what steps add by themselves."""
-        added = self.upcast({}, start, goal)
-        return [
-            (task_id, name, new)
-            for task_id, channel, value in writes
-            for name, new in self.upcast({channel: value}, start, goal).items()
-            if name not in added or name == channel
-        ]
+    def upcast_writes(self, writes: Sequence[Write], start: int, goal: int) -> list[Write]:
+        """What tasks wrote in version `goal`; see `upcast_writes`."""
+        return upcast_writes(self.upcast, writes, start, goal)
+
+
+def upcast_writes(
+    upcast: Callable[[Values, int, int], Values], writes: Sequence[Write], start: int, goal: int
+) -> list[Write]:
+    """What tasks wrote in version `goal`: each write by itself, without what steps add by themselves."""
+    added = upcast({}, start, goal)
+    return [
+        (task_id, name, new)
+        for task_id, channel, value in writes
+        for name, new in upcast({channel: value}, start, goal).items()
+        if name not in added or name == channel
+    ]
