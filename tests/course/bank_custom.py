@@ -150,6 +150,69 @@ WRONG_CUSTOM = [
     ),
     Wrong(
         "file_storage",
+        "a checksum of the data alone",
+        {
+            "return hashlib.sha256(content).digest() + content": "return hashlib.sha256(data).digest() + content",
+            """        if hashlib.sha256(content).digest() != checksum:
+            raise ValueError("the file of a thread is damaged")
+        thread_id, _, data = content.partition(b"\\n")
+""": """        thread_id, _, data = content.partition(b"\\n")
+        if hashlib.sha256(data).digest() != checksum:
+            raise ValueError("the file of a thread is damaged")
+""",
+        },
+        ("a bit that is not as it was",),
+        ("the thread's id too", "the listing of all threads"),
+    ),
+    Wrong(
+        "file_storage",
+        "damage that is an error of another kind",
+        {'raise ValueError("the file': 'raise KeyError("the file'},
+        ("a bit that is not as it was",),
+        ("raise a ValueError", "KeyError"),
+    ),
+    Wrong(
+        "file_storage",
+        "a lock that is kept after an error",
+        {
+            """        with open(f"{self.file_of(thread_id)}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed
+            yield
+""": """        lock = os.open(f"{self.file_of(thread_id)}.lock", os.O_CREAT | os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        os.close(lock)
+"""
+        },
+        ("an error leaves the lock open",),
+        ("Give the lock back after an error too", "still waiting"),
+    ),
+    Wrong(
+        "file_storage",
+        "takes it that os.write writes all",
+        {
+            """        with open(new, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+""": """        file = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.write(file, content)
+        os.fsync(file)
+        os.close(file)
+"""
+        },
+        ("a process that is killed",),
+        ("`os.write` may write less than it was given",),
+    ),
+    Wrong(
+        "file_storage",
+        "syncs the folder above",
+        {"os.open(self.path, os.O_RDONLY)": "os.open(self.path.parent, os.O_RDONLY)"},
+        ("what was acknowledged", "what was deleted"),
+        ("with `os.fsync` of the folder",),
+    ),
+    Wrong(
+        "file_storage",
         "damage counts as nothing there",
         {
             "        except FileNotFoundError:\n            return None": "        except (FileNotFoundError, ValueError):\n            return None"
@@ -288,6 +351,79 @@ WRONG_CUSTOM = [
         ("two writers",),
         ("read again, and try again",),
     ),
+    Wrong(
+        "s3_storage",
+        "only 412 says that the condition was not met",
+        {"in (404, 409, 412)": "== 412"},
+        ("two writers",),
+        ("refused a put under a condition with 409",),
+    ),
+    Wrong(
+        "s3_storage",
+        "an object that has gone is an error of the put",
+        {"in (404, 409, 412)": "in (409, 412)"},
+        ("two writers",),
+        ("refused a put under a condition with 404",),
+    ),
+    Wrong(
+        "s3_storage",
+        "the whole listing is asked for again",
+        {
+            """        where = {"Bucket": self.bucket, "Prefix": "threads/t"}
+        while where:
+            page = self.patiently(lambda: self.client.list_objects_v2(**where))  # noqa: B023
+            for found in page.get("Contents", []):
+                yield unquote(found["Key"].removeprefix("threads/t"))
+            more = page.get("NextContinuationToken")
+            where = where | {"ContinuationToken": more} if more else None
+""": """        pages = self.client.get_paginator("list_objects_v2")
+        where = {"Bucket": self.bucket, "Prefix": "threads/t"}
+        for page in self.patiently(lambda: list(pages.paginate(**where))):
+            for found in page.get("Contents", []):
+                yield unquote(found["Key"].removeprefix("threads/t"))
+"""
+        },
+        ("a listing is read",),
+        ("ask for each one patiently",),
+    ),
+    Wrong(
+        "s3_storage",
+        "looks for the code NoSuchKey, which may be lost",
+        {"if self.status_of(error) == 404:": 'if error.response["Error"]["Code"] == "NoSuchKey":'},
+        ("a fault that passes",),
+        ("the answer was cut in the middle", "Of a 404 that was cut only the status is left"),
+    ),
+    Wrong(
+        "s3_storage",
+        "each repeat has a condition of its own",
+        {
+            '        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}\n': (
+                "        def request():\n            etag = self.get(thread_id)[1]\n"
+                '            condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}\n'
+                "            return self.client.put_object(**target, Body=data, **condition)\n\n"
+            ),
+            "self.patiently(lambda: self.client.put_object(**target, Body=data, **condition))": "self.patiently(request)",
+        },
+        ("a repeat is harmless",),
+        ("it has to have the same condition",),
+    ),
+    Wrong(
+        "s3_storage",
+        "a pause after the last attempt",
+        {
+            """                if not self.may_pass(error) or attempt == self.attempts - 1:
+                    raise
+            self.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)
+""": """                if not self.may_pass(error):
+                    raise
+                self.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)
+                if attempt == self.attempts - 1:
+                    raise
+"""
+        },
+        ("a fault that lasts",),
+        ("After the last attempt there is none",),
+    ),
     # --- hybrid_storage ---
     Wrong(
         "hybrid_storage",
@@ -326,7 +462,7 @@ WRONG_CUSTOM = [
             "        except Exception:\n            self.stale.add(thread_id)\n            return None": "        except Exception:\n            self.stale.add(thread_id)\n            raise"
         },
         ("the hot saver is gone",),
-        ("its errors are not the customer's",),
+        ("are not the customer's",),
     ),
     Wrong(
         "hybrid_storage",
@@ -396,8 +532,42 @@ WRONG_CUSTOM = [
         "hybrid_storage",
         "trusts the hot saver after an error of the cold one",
         {"            self.stale.add(thread_id)  # it may be stored all the same\n": ""},
-        ("a put whose answer got lost",),
-        ("had stored the checkpoint all the same",),
+        ("a change whose answer got lost",),
+        ("at `put`, and had done it all the same",),
+    ),
+    Wrong(
+        "hybrid_storage",
+        "trusts the hot saver after a deletion that seemed to fail",
+        {"        self.stale.add(thread_id)\n        self.cold.delete_thread": "        self.cold.delete_thread"},
+        ("a change whose answer got lost",),
+        ("at `delete_thread`, and had done it all the same",),
+    ),
+    Wrong(
+        "hybrid_storage",
+        "the hot saver first, which is stale if the cold one fails",
+        {
+            "        try:\n            result = getattr(self.cold, method)": (
+                "        self.hot_does(thread_id, method, config, *arguments)\n"
+                "        try:\n            result = getattr(self.cold, method)"
+            ),
+            "            raise\n        self.hot_does(thread_id, method, config, *arguments)\n": "            raise\n",
+        },
+        ("what is put is in both",),
+        ("finds in the hot saver what the cold one does not have yet",),
+    ),
+    Wrong(
+        "hybrid_storage",
+        "a stale thread is stale for ever",
+        {
+            """            if thread_id in self.stale:
+                self.hot.delete_thread(thread_id)
+                self.stale.discard(thread_id)
+""": """            if thread_id in self.stale:
+                return None
+"""
+        },
+        ("the hot saver is back",),
+        ("a thread is not stale for ever",),
     ),
     Wrong(
         "hybrid_storage",
@@ -414,6 +584,15 @@ WRONG_CUSTOM = [
         {'cold_gone = "refuse"': 'cold_gone = "accept"'},
         ("the cold saver is gone",),
         ("With 'accept' a put is taken by the hot saver alone",),
+    ),
+    Wrong(
+        "hybrid_storage",
+        "catches one kind of error of the hot saver",
+        {
+            "        except Exception:\n            self.stale.add(thread_id)\n            return None": "        except ConnectionError:\n            self.stale.add(thread_id)\n            return None"
+        },
+        ("the hot saver is gone",),
+        ("of whatever class",),
     ),
     # --- custom_monitoring ---
     Wrong(
@@ -523,11 +702,25 @@ WRONG_CUSTOM = [
         ("awaited calls",),
         ("await its async methods",),
     ),
+    Wrong(
+        "custom_monitoring",
+        "the copy keeps the old serializer",
+        {"        clone.serde = clone.inner.serde\n": ""},
+        ("to LangGraph it is",),
+        ("Its `serde` is the new one as well",),
+    ),
     # --- caching_strategies ---
     Wrong(
         "caching_strategies",
+        "a limit for threads, not for checkpoints",
+        {"if len(self.found) > self.size:": "if len({known[0] for known in self.found}) > self.size:"},
+        ("the checkpoint used longest ago",),
+        ("So many checkpoints are remembered",),
+    ),
+    Wrong(
+        "caching_strategies",
         "remembers that there is nothing",
-        {"if found is not None and changes ==": "if changes =="},
+        {"and reading.result() is not None and changes": "and changes"},
         ("that there is nothing",),
         ("begin the conversation again",),
     ),
@@ -541,7 +734,7 @@ WRONG_CUSTOM = [
     Wrong(
         "caching_strategies",
         "the first reader gets the object that is remembered",
-        {"self.found[key] = begin, copy.deepcopy(found)": "self.found[key] = begin, found"},
+        {"return copy.deepcopy(reading.result())": "return reading.result()"},
         ("a caller that changes",),
         ("also for a miss",),
     ),
@@ -580,13 +773,13 @@ WRONG_CUSTOM = [
             )
         },
         ("put, put_writes and delete_thread",),
-        ("may have stored its checkpoint all the same",),
+        ("`put` raised, and may have been done",),
     ),
     Wrong(
         "caching_strategies",
         "a hit starts the time anew",
         {
-            "                    self.found.move_to_end(key)\n                    self.hits += 1\n": "                    self.found[key] = begin, self.found[key][1]\n                    self.found.move_to_end(key)\n                    self.hits += 1\n"
+            "                self.found.move_to_end(key)\n                self.hits += 1\n": "                self.found[key] = begin, self.found[key][1]\n                self.found.move_to_end(key)\n                self.hits += 1\n"
         },
         ("another writer's newer checkpoint",),
         ("a hit does not start it anew",),
@@ -602,7 +795,7 @@ WRONG_CUSTOM = [
         "caching_strategies",
         "first in, first out",
         {
-            "                    self.found.move_to_end(key)\n                    self.hits += 1\n": "                    self.hits += 1\n"
+            "                self.found.move_to_end(key)\n                self.hits += 1\n": "                self.hits += 1\n"
         },
         ("the checkpoint used longest ago",),
         ("a hit is a use too",),
@@ -612,12 +805,16 @@ WRONG_CUSTOM = [
         "no limit",
         {"if len(self.found) > self.size:": "if False:"},
         ("the checkpoint used longest ago",),
-        ("So many are remembered",),
+        ("So many checkpoints are remembered",),
     ),
     Wrong(
         "caching_strategies",
         "a stampede",
-        {"        with reading:  #": "        if True:  #"},
+        {
+            "first = (key, changes) not in self.reading": "first = True",
+            "reading = self.reading.setdefault((key, changes), Future())": "reading = Future()",
+            "                del self.reading[key, changes]\n": "",
+        },
         ("50 simultaneous misses",),
         ("a stampede",),
     ),
@@ -625,7 +822,10 @@ WRONG_CUSTOM = [
         "caching_strategies",
         "one lock for all that is read",
         {
-            "reading = self.reading.setdefault(key, threading.Lock())": "reading = self.reading.setdefault('', threading.Lock())"
+            "                reading.set_result(self.inner.get_tuple(config))\n": (
+                "                with self.__dict__.setdefault('one', threading.Lock()):\n"
+                "                    reading.set_result(self.inner.get_tuple(config))\n"
+            )
         },
         ("50 simultaneous misses",),
         ("holds up no other",),
@@ -633,22 +833,117 @@ WRONG_CUSTOM = [
     Wrong(
         "caching_strategies",
         "remembers what was old when the read came back",
-        {"if found is not None and changes == self.changes[key[0]]:": "if found is not None:"},
+        {"is not None and changes == self.changes[key[0]]:": "is not None:"},
         ("what was being read when a put came",),
         ("Remember how often a thread has changed",),
     ),
     Wrong(
         "caching_strategies",
-        "a lock that is not given back after an error",
+        "a read that is never over after an error",
         {
-            "        with reading:  # one reads, and the others wait for what it finds\n": (
-                "        reading.acquire()\n        if True:  # one reads, and the others wait for what it finds\n"
-            ),
-            "                    self.hits += 1\n": "                    self.hits += 1\n                    reading.release()\n",
-            "                self.reading.pop(key, None)\n": "                reading.release()\n",
+            "            except BaseException as error:\n                reading.set_exception(error)\n": "            finally:\n                pass\n"
         },
         ("an error is told",),
         ("Give back each lock also after an error",),
+    ),
+    Wrong(
+        "caching_strategies",
+        "forgets before it puts",
+        {
+            """            return super().put(config, checkpoint, metadata, new_versions)
+        finally:
+            self.forget(config["configurable"]["thread_id"])
+""": """            self.forget(config["configurable"]["thread_id"])
+        finally:
+            stored = super().put(config, checkpoint, metadata, new_versions)
+        return stored
+"""
+        },
+        ("what is read while a put is under way",),
+        ("`put` was under way", "has *returned*"),
+    ),
+    Wrong(
+        "caching_strategies",
+        "counts the change before it deletes, and forgets after it",
+        {
+            """            super().delete_thread(thread_id)
+        finally:
+            self.forget(thread_id)
+""": """            self.forget(thread_id)
+            super().delete_thread(thread_id)
+        finally:
+            for key in [key for key in self.found if key[0] == thread_id]:
+                del self.found[key]
+"""
+        },
+        ("what is read while a put is under way",),
+        ("`delete_thread` was under way", "it ended after it"),
+    ),
+    Wrong(
+        "caching_strategies",
+        "forgets only what a task has certainly written",
+        {
+            """            super().put_writes(config, writes, task_id, task_path)
+        finally:
+            self.forget(config["configurable"]["thread_id"])
+""": """            super().put_writes(config, writes, task_id, task_path)
+            self.forget(config["configurable"]["thread_id"])
+        finally:
+            pass
+"""
+        },
+        ("put, put_writes and delete_thread",),
+        ("`put_writes` raised, and may have been done",),
+    ),
+    Wrong(
+        "caching_strategies",
+        "forgets only what was certainly deleted",
+        {
+            """            super().delete_thread(thread_id)
+        finally:
+            self.forget(thread_id)
+""": """            super().delete_thread(thread_id)
+            self.forget(thread_id)
+        finally:
+            pass
+"""
+        },
+        ("put, put_writes and delete_thread",),
+        ("`delete_thread` raised, and may have been done",),
+    ),
+    Wrong(
+        "caching_strategies",
+        "what is read anew keeps its old place",
+        {
+            "self.found[key] = begin, reading.result()\n                    self.found.move_to_end(key)\n": (
+                "self.found[key] = begin, reading.result()\n"
+            )
+        },
+        ("the checkpoint used longest ago",),
+        ("what is read anew has been used just now",),
+    ),
+    Wrong(
+        "caching_strategies",
+        "those who wait read one after another if there was nothing",
+        {
+            "        return copy.deepcopy(reading.result())  #": (
+                "        if reading.result() is None and not first:\n            return self.get_tuple(config)\n"
+                "        return copy.deepcopy(reading.result())  #"
+            )
+        },
+        ("50 simultaneous misses",),
+        ("nothing was there", "even if that is nothing"),
+    ),
+    Wrong(
+        "caching_strategies",
+        "waits for a read that began before the change",
+        {
+            "first = (key, changes) not in self.reading": "first = key not in self.reading",
+            "self.reading.setdefault((key, changes), Future())": "self.reading.setdefault(key, Future())",
+            "del self.reading[key, changes]": "del self.reading[key]",
+        },
+        ("what was being read when a put came",),
+        ("who asks after the change must not be given that",),
     ),
     Wrong(
         "caching_strategies",
@@ -1101,6 +1396,7 @@ class HybridSaver(ForwardingSaver):
         self.write("put_writes", config, writes, task_id, task_path)
 
     def delete_thread(self, thread_id):
+        self.stale.add(thread_id)
         self.cold.delete_thread(thread_id)
         self.owed.pop(thread_id, None)
         try:
@@ -1524,35 +1820,44 @@ class CachedSaver(ForwardingSaver):
         named = config["configurable"]
         key = tuple(named.get(name) or "" for name in ("thread_id", "checkpoint_ns", "checkpoint_id"))
         with self.condition:
-            while key in self.busy:
-                self.condition.wait()
             read_at, found = self.cache.pop(key, (None, None))
             if found is not None and self.clock() - read_at < self.ttl:
                 self.cache[key] = read_at, found
                 self.hits += 1
                 return copy.deepcopy(found)
+            if key in self.busy:
+                self.hits += 1
+                reading = self.busy[key]
+                self.condition.wait_for(lambda: reading)
+                if "error" in reading:
+                    raise reading["error"]
+                return copy.deepcopy(reading["found"])
             self.misses += 1
-            self.busy[key] = "as it was"
-        read_at, found = self.clock(), None
+            reading = self.busy[key] = {}
+            read_at = self.clock()
+        outcome = {}
         try:
-            found = self.inner.get_tuple(config)
+            outcome["found"] = self.inner.get_tuple(config)
+        except BaseException as error:
+            outcome["error"] = error
+            raise
         finally:
             with self.condition:
-                if self.busy.pop(key) == "as it was" and found is not None:
-                    self.cache[key] = read_at, copy.deepcopy(found)
-                    while len(self.cache) > self.size:
-                        del self.cache[next(iter(self.cache))]
+                if self.busy.get(key) is reading:
+                    del self.busy[key]
+                    if outcome.get("found") is not None:
+                        self.cache[key] = read_at, copy.deepcopy(outcome["found"])
+                        while len(self.cache) > self.size:
+                            del self.cache[next(iter(self.cache))]
+                reading.update(outcome)
                 self.condition.notify_all()
-        return found
+        return copy.deepcopy(outcome["found"])
 
     def forget(self, thread_id):
         with self.condition:
-            for key in list(self.cache):
-                if key[0] == thread_id:
-                    del self.cache[key]
-            for key in self.busy:
-                if key[0] == thread_id:
-                    self.busy[key] = "changed"
+            for known in (self.cache, self.busy):
+                for key in [key for key in known if key[0] == thread_id]:
+                    del known[key]
 
     def put(self, config, checkpoint, metadata, new_versions):
         try:

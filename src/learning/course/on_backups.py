@@ -65,7 +65,8 @@ def slow_archive(connection: psycopg.Connection, archive: Path, idea: str) -> It
         Missed: from `services.postgres`, if a restored server is started before the archive goes on.
     """
     query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'"
-    archiver = psutil.Process(connection.execute(query).fetchone()[0])
+    ((pid,),) = connection.execute(query)
+    archiver = psutil.Process(pid)
     looks, copies, goes_on = itertools.count(1), 0, threading.Event()
     start, sleep, copytree = services.postgres, time.sleep, shutil.copytree
 
@@ -77,7 +78,7 @@ def slow_archive(connection: psycopg.Connection, archive: Path, idea: str) -> It
         if next(looks) >= LOOKS:
             go_on()
 
-    class Looked(type(archive)):  # a path tells its name whenever the operating system is asked about it
+    class Looked(type(archive)):  # type: ignore[misc]  # a path tells its name whenever the operating system is asked about it
         def __fspath__(self) -> str:
             looked()
             return super().__fspath__()

@@ -1,6 +1,9 @@
 """What the test of lesson 4's files stands on: states to compare, kills and power cuts, and writers that meet."""
 
+import errno
+import itertools
 import multiprocessing
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -83,13 +86,58 @@ def sizes_in(folder: Path) -> list[int]:
     return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
 
 
-def flipped(path: Path, rng: random.Random) -> str:
-    """Flip one bit of a file; says where."""
-    data = bytearray(path.read_bytes())
-    place, bit = rng.randrange(len(data)), rng.randrange(8)
-    data[place] ^= 1 << bit
-    path.write_bytes(data)
-    return f"bit {bit} of byte {place} of {len(data)}"
+def damages(path: Path) -> Iterator[str]:
+    """Change a file in each single bit, and cut it after each byte, one after the other; says what was done."""
+    data = path.read_bytes()
+    with open(path, "r+b", buffering=0) as file:  # not written anew: thousands of syncs take their time
+        for place, bit in itertools.product(range(len(data)), range(8)):
+            os.pwrite(file.fileno(), bytes([data[place] ^ 1 << bit]), place)
+            yield f"changed in bit {bit} of byte {place} of {len(data)}"
+            os.pwrite(file.fileno(), data[place : place + 1], place)
+        for length in reversed(range(len(data))):
+            file.truncate(length)
+            yield f"cut after {length} of {len(data)} bytes"
+        os.pwrite(file.fileno(), data, 0)
+
+
+def noticed(ask: Callable[[], Any], right: Any, what: str, idea: str) -> None:
+    """See that a question is answered rightly or with a ValueError.
+
+    Raises:
+        Missed: if there is another error, or another answer.
+    """
+    try:
+        came = ask()
+    except ValueError:
+        return
+    except Exception as error:
+        if unwritten(error):
+            raise
+        came = f"{what}: {type(error).__name__}: {error}"
+        raise Missed(expected="a ValueError", came=came, idea=idea) from error
+    if came != right:
+        came = f"{what} has {'nothing' if not came else shorten(came)}, and no error"
+        raise Missed(expected="a ValueError", came=came, idea=idea)
+
+
+def listed_in(saver: Any) -> list[str]:
+    """The ids of all threads of a saver."""
+    return sorted({found.config["configurable"]["thread_id"] for found in saver.list(None)})
+
+
+@contextmanager
+def fails_at(number: int, names: dict[str, Any]) -> Iterator[None]:
+    """Have one call of the system, counted from 0, say that the disk is full; see `learning.faults.disk.moments`."""
+    seen: list[str] = []
+
+    def count(name: str, arguments: Any, done: bool) -> None:
+        if not done:
+            seen.append(name)
+        if len(seen) == number + 1 and not done:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with moments(count, names):
+        yield
 
 
 def moments_of(work: Callable[[], Any], names: dict[str, Any]) -> int:

@@ -21,6 +21,21 @@ HASTY = PATIENT.merge(Config(read_timeout=0.3))
 """The same, which does not wait for long."""
 
 
+TOLD = {
+    "500": "the server said 500",
+    "503": "the server said 503",
+    "429": "the server said 429",
+    "cut before": "the connection was cut before the server had done anything",
+    "cut upload": "the connection was cut in the middle of the upload",
+    "cut within": "the answer was cut in the middle",
+    "cut after": "the server did it, and the connection was cut before the answer came",
+    "500 after": "the server did it, and said 500",
+    "hang before": "no answer came in time",
+    "hang after": "the server did it, and no answer came in time",
+}
+"""The faults of `learning.faults.s3_proxy` in words."""
+
+
 class Bucket:
     """A bucket of its own, behind a proxy that can do harm to requests; see `learning.faults.s3_proxy`.
 

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
@@ -10,8 +12,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 METHODS = ("put", "put_writes", "get_tuple", "delete_thread")
 
 
-class Gone(ConnectionError):
-    """The storage does not answer."""
+class Gone(Exception):
+    """The storage does not answer. Each storage has errors of its own: this one is nobody else's."""
 
 
 class Tier(InMemorySaver):
@@ -20,6 +22,10 @@ class Tier(InMemorySaver):
     def __init__(self) -> None:
         super().__init__()
         self.calls: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
+        """How often each thread was read."""
+        self.before: Callable[[str], None] = lambda method: None
+        """Called with the name of a method before it does anything."""
         self.gone = False
         """Whether it does not answer."""
         self.loses_answers = False
@@ -34,12 +40,15 @@ class Tier(InMemorySaver):
     def _answer(self, method: str, *arguments: Any) -> Any:
         with self._counting:
             self.calls[method] += 1
+            if method == "get_tuple":
+                self.reads[arguments[0]["configurable"]["thread_id"]] += 1
+        self.before(method)
         if self.gone:
             raise Gone("the storage does not answer")
         result = getattr(InMemorySaver, method)(self, *arguments)
         if method == "get_tuple":
             self.reading.set()
-            self.may_read.wait(5)
+            self.may_read.wait(30)
         if self.loses_answers:
             raise Gone("the answer of the storage was lost")
         return result
@@ -67,6 +76,53 @@ class Tier(InMemorySaver):
         if self.gone:
             raise Gone("the storage does not answer")
         yield from super().list(config, **options)
+
+
+@contextmanager
+def held(tier: Tier) -> Iterator[None]:
+    """Have no read of a saver return as long as the block runs."""
+    tier.may_read.clear()
+    try:
+        yield
+    finally:
+        tier.may_read.set()
+
+
+class Asking:
+    """The same question, asked by several threads at the same time."""
+
+    def __init__(self, count: int, ask: Callable[[], Any]):
+        self._answers: list[Any] = []
+        self._begun = threading.Semaphore(0)
+        self._together = threading.Barrier(count)
+        self._ask = ask
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+        for each in self._threads:
+            each.start()
+
+    def _run(self) -> None:
+        self._together.wait()
+        self._begun.release()
+        try:
+            self._answers.append(self._ask())
+        except Exception as error:
+            self._answers.append(f"{type(error).__name__}: {error}")
+
+    def have_begun(self) -> None:
+        """Come back when all are about to ask."""
+        for _ in self._threads:
+            self._begun.acquire(timeout=5)
+
+    def wait(self, seconds: float) -> None:
+        """Come back when all have their answers, or when the time is over."""
+        deadline = time.monotonic() + seconds
+        for each in self._threads:
+            each.join(max(0, deadline - time.monotonic()))
+
+    def answers(self) -> list[Any]:
+        """What they got; of one who still waits after some seconds, "it still waits"."""
+        self.wait(10)
+        return self._answers + ["it still waits"] * sum(each.is_alive() for each in self._threads)
 
 
 class Slow(InMemorySaver):

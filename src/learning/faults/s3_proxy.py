@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-CODES = {"403": "AccessDenied", "429": "TooManyRequests", "500": "InternalError", "503": "SlowDown"}
+CODES = {
+    "403": "AccessDenied",
+    "404": "NoSuchKey",
+    "409": "ConditionalRequestConflict",
+    "429": "TooManyRequests",
+    "500": "InternalError",
+    "503": "SlowDown",
+}
 
 PASSING = ("500", "503", "cut before", "cut upload", "cut within", "cut after", "500 after")
 """Faults that are over at once. Those that hang last until the client gives up."""

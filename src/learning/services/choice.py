@@ -104,7 +104,8 @@ def _node(folder: Path, name: str) -> Node:
 
 def _program(process: Process) -> str:
     program, *arguments = process.command
-    return arguments[1] if arguments[0] == "-m" else Path(program).name
+    name = arguments[1] if arguments[0] == "-m" else Path(program).name
+    return "SeaweedFS" if name == "weed" else name
 
 
 def _without_password(url: str) -> str:
