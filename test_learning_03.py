@@ -2121,8 +2121,8 @@ class TestCustomStorage:
             for each in [each for each in path.rglob("*") if each.is_file()]:
                 for how in damages(each):
                     idea = (
-                        f"A file of the thread 'ana' was {how}. Disks do that. Compute a checksum of all that is "
-                        "stored, the thread's id too, compare it before you use any of that, and raise a ValueError: a "
+                        f"A file of the thread 'ana' was {how}. Disks do that. Store a checksum of all that is "
+                        "there, the thread's id too, compare it before you use any of that, and raise a ValueError: a "
                         "wrong state or a wrong id is worse than none, and 'no such thread' would begin the "
                         "conversation anew."
                     )

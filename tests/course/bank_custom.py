@@ -146,7 +146,7 @@ WRONG_CUSTOM = [
             "        if hashlib.sha256(content).digest() != checksum:\n": "        if checksum != bytes(32):\n",
         },
         ("a bit that is not as it was",),
-        ("Store a checksum with the data",),
+        ("Store a checksum of all that is there",),
     ),
     Wrong(
         "file_storage",
