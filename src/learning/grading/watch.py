@@ -15,6 +15,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from learning.course.tasks import ROOT
+
 JUDGES: tuple[str, ...] = (
     "_pytest",
     "pluggy",
@@ -71,7 +73,7 @@ HIDDEN = {"tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__", "__default
 
 FILES = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.symlink", "os.chmod")
 
-SECRETS = re.compile(r"/proc/[^/]+/(environ|mem|maps|fd|cmdline|root|cwd)")
+SECRETS = re.compile(rf"/proc/[^/]+/(environ|mem|maps|fd|cmdline|root|cwd)|{re.escape(str(ROOT / 'solutions'))}/")
 """What lies where an answer may look, and is none of its business."""
 
 LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|$")
