@@ -21,8 +21,8 @@ lab: .venv/.ready
 test: .venv/.ready
 	.venv/bin/pytest -n 3 --dist loadgroup
 	.venv/bin/pytest test_learning_03.py --work solutions
-	.venv/bin/pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=120 --ignore-glob='*.kept-*' notebooks
-	LEARNING_STRICT=1 .venv/bin/pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=120 solutions
+	.venv/bin/pytest --nbval-lax --nbval-cell-timeout=120 --ignore-glob='*.kept-*' notebooks
+	LEARNING_STRICT=1 .venv/bin/pytest --nbval-lax --nbval-cell-timeout=120 solutions
 
 ifneq ($(ready),$(CURDIR))
 .PHONY: .venv/.ready
