@@ -3825,9 +3825,10 @@ class TestPerformanceOptimization:
 
                     def read_meanwhile(asked, saver=saver, inner=inner, method=method, ends=ends, readers=readers):
                         if asked == method:
-                            inner.may_read.clear() if ends == "after it" else None
+                            if ends == "after it":
+                                inner.may_read.clear()
                             readers.append(Asking(1, lambda: seen(saver)))
-                            inner.reading.wait(2) if ends == "after it" else readers[0].wait(2)
+                            (inner.reading if ends == "after it" else readers[0]).wait(2)
 
                     inner.before = read_meanwhile
                     change(saver, config)

@@ -10,11 +10,7 @@ import pytest
 from learning.course.starters import checked_task, has_tag
 from learning.course.tasks import LESSONS, ROOT, TASKS
 
-from ..course.bank import WRONG
-from ..course.bank_custom import WRONG_CUSTOM
-from ..course.bank_migration import WRONG_MIGRATION
-from ..course.bank_postgres import WRONG_POSTGRES
-from ..course.bank_redis import WRONG_REDIS
+from ..course.test_bank import ALL_WRONG
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
@@ -52,10 +48,7 @@ class FirstTask:
         right = next(
             cell.source for cell in master if has_tag(cell, "answer") and cell.metadata["learning"]["task"] == task.name
         )
-        banks = [*WRONG, *WRONG_REDIS, *WRONG_POSTGRES, *WRONG_CUSTOM, *WRONG_MIGRATION]
-        wrong = right
-        for old, new in next(answer.patch for answer in banks if answer.task == task.name).items():
-            wrong = wrong.replace(old, new)
+        wrong = next(answer for answer in ALL_WRONG if answer.task == task.name).answer(right)
         return cls(task.name, lesson, place("hint"), place("answer"), place("check"), right, wrong)
 
 

@@ -17,6 +17,13 @@ class Wrong:
     loses: tuple[str, ...]
     says: tuple[str, ...]
 
+    def answer(self, worked: str) -> str:
+        """The worked answer with the mistake in it."""
+        for old, new in self.patch.items():
+            assert worked.count(old) == 1, f"the worked answer has changed: {old!r} is there {worked.count(old)} times"
+            worked = worked.replace(old, new)
+        return worked
+
 
 @dataclass(frozen=True)
 class Right:
@@ -25,6 +32,10 @@ class Right:
     task: str
     how: str
     source: str
+
+    def answer(self, worked: str) -> str:
+        """This answer, in place of the worked one."""
+        return self.source
 
 
 WRONG = [

@@ -62,13 +62,13 @@ def servers(request: pytest.FixtureRequest, answer: Wrong | Right):
         request.getfixturevalue(name)
 
 
-def with_answer(folder: Path, task: str, change) -> Path:
-    """The worked lesson, with the answer to one task changed."""
-    master = nbformat.read(ROOT / "solutions" / TASKS[task].notebook, as_version=4)
+def handed_in(folder: Path, answer: Wrong | Right) -> Path:
+    """The worked lesson, with this answer to its task."""
+    master = nbformat.read(ROOT / "solutions" / TASKS[answer.task].notebook, as_version=4)
     for cell in master.cells:
-        if cell.metadata.get("learning", {}).get("task") == task and "answer" in cell.metadata.get("tags", []):
-            cell.source = change(cell.source)
-    notebook = folder / TASKS[task].notebook
+        if cell.metadata.get("learning", {}).get("task") == answer.task and "answer" in cell.metadata.get("tags", []):
+            cell.source = answer.answer(cell.source)
+    notebook = folder / TASKS[answer.task].notebook
     nbformat.write(master, notebook)
     return notebook
 
@@ -76,13 +76,7 @@ def with_answer(folder: Path, task: str, change) -> Path:
 @pytest.mark.usefixtures("servers")
 @pytest.mark.parametrize("answer", chosen(ALL_WRONG), ids=lambda wrong: f"{wrong.task}: {wrong.mistake}")
 def test_a_wrong_answer_loses_its_mark_and_learns_why(tmp_path: Path, answer: Wrong):
-    def patched(source: str) -> str:
-        for old, new in answer.patch.items():
-            assert source.count(old) == 1, f"the worked answer has changed: {old!r} is there {source.count(old)} times"
-            source = source.replace(old, new)
-        return source
-
-    verdict = judge(TASKS[answer.task], with_answer(tmp_path, answer.task, patched))
+    verdict = judge(TASKS[answer.task], handed_in(tmp_path, answer))
 
     assert verdict.outcome == "failed"
     lost = [each for each in verdict.behaviours if each.outcome == "failed"]
@@ -96,7 +90,7 @@ def test_a_wrong_answer_loses_its_mark_and_learns_why(tmp_path: Path, answer: Wr
 @pytest.mark.usefixtures("servers")
 @pytest.mark.parametrize("answer", ALL_RIGHT, ids=lambda right: f"{right.task}: {right.how}")
 def test_a_right_answer_written_differently_keeps_all_marks(tmp_path: Path, answer: Right):
-    verdict = judge(TASKS[answer.task], with_answer(tmp_path, answer.task, lambda _: answer.source))
+    verdict = judge(TASKS[answer.task], handed_in(tmp_path, answer))
 
     assert [each for each in verdict.behaviours if each.outcome != "passed"] == []
     assert verdict.outcome == "passed", verdict.reason

@@ -46,13 +46,7 @@ def notebook_with(lesson: int, answers: list[Wrong | Right]) -> bytes:
     notebook = json.loads((ROOT / "solutions" / f"{LESSONS[lesson][0]}.ipynb").read_text(encoding="utf-8"))
     for answer in answers:
         cell = answer_to(notebook, answer.task)
-        source = "".join(cell["source"])
-        if isinstance(answer, Right):
-            source = answer.source
-        else:
-            for old, new in answer.patch.items():
-                source = source.replace(old, new)
-        cell["source"] = source
+        cell["source"] = answer.answer("".join(cell["source"]))
     return json.dumps(notebook).encode()
 
 

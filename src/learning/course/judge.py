@@ -4,9 +4,9 @@ A learner's code may loop, exit or crash. So each test runs in a fork of a warm 
 does, it costs one task.
 """
 
+import compileall
 import json
 import os
-import py_compile
 import signal
 import socket
 import subprocess
@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,7 @@ class Server:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._asking, served = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server is
-        with suppress(OSError):
-            py_compile.compile(str(GRADED_TESTS), quiet=2)  # once, rather than in each fork
+        compileall.compile_file(GRADED_TESTS, quiet=2)  # once if it has changed, rather than in each fork
         with served:
             # Not run from a folder of the learner's (-P), nor in the group of processes that Ctrl-C or Jupyter ends.
             self._process = subprocess.Popen(

@@ -89,7 +89,8 @@ def enclosed(program: list[str], folder: Path | None = None) -> list[str]:
     Args:
         folder: what it may write to, under the same path in the sandbox; nothing but its own /tmp unless said.
     """
-    return _bubblewrapped(bubblewrap(), program, folder) if isolation() is Isolation.BUBBLEWRAP else program
+    bwrap = bubblewrap()
+    return _bubblewrapped(bwrap, program, folder) if bwrap and isolation() is Isolation.BUBBLEWRAP else program
 
 
 def limited(program: list[str], folder: Path) -> list[str]:
@@ -139,7 +140,7 @@ def readable() -> list[Path]:
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 
-def _bubblewrapped(bwrap: Path | None, program: list[str], folder: Path | None) -> list[str]:
+def _bubblewrapped(bwrap: Path, program: list[str], folder: Path | None) -> list[str]:
     # Our process is the first of its own process namespace: what a submission leaves can be ended at once, and it
     # cannot end us.
     options: list[object] = ["--unshare-all", "--as-pid-1", "--die-with-parent", "--uid", USER, "--gid", USER]
