@@ -9,9 +9,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbclient import NotebookClient
 
@@ -107,17 +109,28 @@ def test_a_ctrl_c_in_the_middle_of_a_start_leaves_nothing(kind, after):
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_an_end_in_the_middle_of_initdb_leaves_no_shared_memory(sign):
-    def shared_memory():
-        with open("/proc/sysvipc/shm") as table:
-            return {line.split()[1] for line in table.readlines()[1:]} | set(os.listdir("/dev/shm"))
+    there, memory = folders(), set()
 
-    before, there = shared_memory(), folders()
+    def seen() -> set[str]:
+        """The shared memory of the PostgreSQL that is new here: others may start meanwhile."""
+        for pid_file in base().glob("learning-*/postgres/data/postmaster.pid"):
+            if not there & set(pid_file.parents):
+                with suppress(OSError, IndexError, ValueError, psutil.Error):
+                    lines = pid_file.read_text().splitlines()
+                    process = psutil.Process(abs(int(lines[0])))  # that of initdb is negative
+                    process.suspend()  # or it would be done before the end comes
+                    maps = (each.path for each in process.memory_maps())
+                    memory.update([lines[6].split()[1], *(path for path in maps if path.startswith("/dev/shm/"))])
+        return memory
+
     owner = python("from learning import services; services.postgres()", stderr=subprocess.DEVNULL)
-    wait_for(lambda: any(base().glob("learning-*/postgres/data/postmaster.pid")), "initdb is at work")
+    wait_for(seen, "initdb has its shared memory")
     owner.send_signal(sign)
     owner.communicate()
     wait_for(lambda: folders() <= there, "the folder is gone", ENDS_WITHIN)
-    assert shared_memory() <= before
+    table = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    assert not memory & {line.split()[1] for line in table}
+    assert not any(Path(each).exists() for each in memory)
 
 
 def test_a_server_whose_guard_was_killed_is_not_taken_for_an_abandoned_one():

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -152,13 +153,20 @@ def _make_locked() -> tuple[Path, int]:
             "Free some, or set TMPDIR to a folder on a disk with more."
         )
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        with suppress(FileNotFoundError, BlockingIOError):  # another process may take it for an abandoned one
+        folder = parent / f"{PREFIX}{secrets.token_hex(4)}"
+        # Named before it is made: a Ctrl-C may come at any moment, and finds what to remove.
+        try:
+            folder.mkdir(mode=0o700)
             (folder / MARKER).write_text(json.dumps(_identity(os.getpid())))
             lock = _lock(folder)
             if folder.exists():
                 return folder, lock
             os.close(lock)
+        except (FileExistsError, FileNotFoundError, BlockingIOError):
+            continue  # the name is taken, or another process takes it for an abandoned one
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _lock(folder: Path) -> int:
