@@ -43,6 +43,15 @@ def versions(saver):
     return {state_version(found) for found in saver.list(None)}
 
 
+def test_a_step_leads_from_one_version_to_another_and_each_way_has_one():
+    taken = Migrations()
+    taken.step(1, 2)(dict)
+    with pytest.raises(ValueError, match="from version 1 to 2 already"):
+        taken.step(1, 2)
+    with pytest.raises(ValueError, match="not from 2 to 2"):
+        taken.step(2, 2)
+
+
 def test_every_engine_is_migrated_in_place_and_every_thread_continues(saver):
     ask(saver)
     report = migrate(saver, migrations, 3)

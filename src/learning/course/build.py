@@ -16,6 +16,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from learning import atomic
+
 from .answers import as_python
 from .starters import BEGIN, END, REGION, checked_task, has_tag, starter_source
 from .tasks import LESSONS, TASKS, Task
@@ -50,14 +52,14 @@ def build(root: Path) -> list[str]:
     done = []
     for path in _masters(root):
         master = _cleaned(_read(path))
-        if _replace(path, _as_text(master)):
+        if atomic.write(path, _as_text(master).encode()):
             done.append(f"cleaned {path.relative_to(root)}")
         target, text = root / "notebooks" / path.name, _as_text(_starter(master))
         if target.exists() and _worked_in(target):
             kept = _free_name(target)
             os.replace(target, kept)
             done.append(f"kept {kept.relative_to(root)}, because it has been worked in")
-        if _replace(target, text):
+        if atomic.write(target, text.encode()):
             done.append(f"wrote {target.relative_to(root)}")
     return done
 
@@ -74,7 +76,7 @@ def reset(root: Path, lesson: str) -> Path | None:
     if target.exists() and target.read_bytes() != text.encode():
         kept = _free_name(target)
         os.replace(target, kept)
-    _replace(target, text)
+    atomic.write(target, text.encode())
     return kept
 
 
@@ -245,17 +247,6 @@ def _read(path: Path) -> NotebookNode:
 
 def _as_text(notebook: NotebookNode) -> str:
     return nbformat.writes(notebook) + "\n"
-
-
-def _replace(path: Path, text: str) -> bool:
-    """Write a file whole or not at all; says whether that was needed."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
-    return True
 
 
 def _fingerprint(notebook: NotebookNode) -> str:

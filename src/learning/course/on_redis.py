@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -18,8 +19,9 @@ import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
-from redis import ConnectionPool
+from redis import ConnectionPool, RedisCluster
 from redis import Redis as Client
+from redis.exceptions import RedisClusterException
 
 from learning import services
 from learning.agent import build_agent
@@ -34,8 +36,8 @@ from .tasks import TASKS
 Result = TypeVar("Result")
 
 AGAIN = (
-    "In a failover the master of a key changes: ask the cluster again who has the slot, and send the same commands "
-    "again, until `seconds` have passed."
+    "In a failover the master of a key changes: ask the cluster again who has the slot (which may fail as well), and "
+    "send the same commands again, until `seconds` have passed."
 )
 
 
@@ -117,6 +119,36 @@ def another_connection_each_time() -> Iterator[None]:
 
 
 @contextmanager
+def between_round_trips(client: Client, what: Callable[[], Any]) -> Iterator[None]:
+    """Have something else happen, once, before the second round trip that a client makes."""
+    pool, trips = client.connection_pool, count()
+    take = pool.get_connection
+
+    def take_later(*args: Any, **options: Any) -> Any:
+        if next(trips) == 1:
+            what()
+        return take(*args, **options)
+
+    with patch.object(pool, "get_connection", take_later):
+        yield
+
+
+@contextmanager
+def changed_keys(client: Client) -> Iterator[set[bytes]]:
+    """The names of the keys that anybody changes meanwhile; they are known at the end."""
+    names: set[bytes] = set()
+    client.config_set("notify-keyspace-events", "KA")
+    with client.pubsub(ignore_subscribe_messages=True) as told:
+        told.psubscribe("__keyspace@*__:*")
+        told.get_message(timeout=1)
+        yield names
+        client.set("the end", "", px=1)
+        while (told_of := told.get_message(timeout=1)) and not told_of["channel"].endswith(b":the end"):
+            names.add(told_of["channel"].partition(b":")[2])
+    client.config_set("notify-keyspace-events", "")
+
+
+@contextmanager
 def counting(redis: services.Redis) -> Iterator[tuple[Any, Callable[[], int]]]:
     """A client of a Redis, and how many round trips it has made, counted by a proxy before the server."""
     url = urlsplit(redis.url)
@@ -169,6 +201,18 @@ def owner(cluster: services.RedisCluster, keys: set[bytes]) -> tuple[Node, Node]
     """The master that has some keys of one slot, and its replica."""
     master = cluster.master_of(next(iter(keys)).decode(errors="surrogateescape"))
     return master, cluster.replicas_of(master)[0]
+
+
+def fail_to_initialize(client: RedisCluster, times: int = 2) -> None:
+    """Have a client of a cluster fail to ask anew who has which slot, the first few times."""
+    ask, asked = client.nodes_manager.initialize, count()
+
+    def initialize(*args: Any, **options: Any) -> Any:
+        if next(asked) < times:
+            raise RedisClusterException("`nodes_manager.initialize()` failed: no server answers yet")
+        return ask(*args, **options)
+
+    client.nodes_manager.initialize = initialize  # type: ignore[method-assign]
 
 
 def taken_over(cluster: services.RedisCluster, replica: Node) -> None:

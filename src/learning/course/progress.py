@@ -4,10 +4,11 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import time
-from typing import Any
+
+from learning import atomic
 
 from .tasks import LESSONS, ROOT, TASKS
 from .verdict import Verdict
@@ -19,6 +20,9 @@ BREAK = 20 * 60
 
 STEP = 10
 """How many seconds have to go by until time is written down again."""
+
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading the file raises where it is damaged."""
 
 
 @dataclass
@@ -47,15 +51,9 @@ class Journal:
 
 def load() -> Journal:
     """What is kept. A file that is missing or damaged counts as no progress."""
-    try:
-        kept = json.loads(FILE.read_text(encoding="utf-8"))
-        return Journal(
-            tasks={name: kept["tasks"][name] for name in TASKS if name in kept["tasks"]},
-            seconds={number: float(kept["seconds"].get(name, 0)) for number, (name, _) in LESSONS.items()},
-            seen=float(kept["seen"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Journal()
+    with suppress(OSError, *DAMAGED):
+        return _read()
+    return Journal()
 
 
 def record(verdict: Verdict) -> None:
@@ -97,16 +95,23 @@ def _changing() -> Iterator[Journal]:
     FILE.parent.mkdir(exist_ok=True)
     with open(FILE.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        journal = load()
+        try:
+            journal = _read()
+        except FileNotFoundError:
+            journal = Journal()
+        except DAMAGED:
+            journal = Journal()
+            os.replace(FILE, FILE.with_suffix(".damaged"))  # a person may still read what is in it
         yield journal
-        draft = FILE.with_suffix(".new")
-        with open(draft, "w", encoding="utf-8") as file:
-            json.dump(_as_json(journal), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, FILE)
+        seconds = {name: round(journal.seconds[number], 1) for number, (name, _) in LESSONS.items()}
+        kept = {"tasks": journal.tasks, "seconds": seconds, "seen": journal.seen}
+        atomic.write(FILE, json.dumps(kept, indent=1).encode())
 
 
-def _as_json(journal: Journal) -> dict[str, Any]:
-    seconds = {name: round(journal.seconds[number], 1) for number, (name, _) in LESSONS.items()}
-    return {"tasks": journal.tasks, "seconds": seconds, "seen": journal.seen}
+def _read() -> Journal:
+    kept = json.loads(FILE.read_text(encoding="utf-8"))
+    return Journal(
+        tasks={name: kept["tasks"][name] for name in TASKS if name in kept["tasks"]},
+        seconds={number: float(kept["seconds"].get(name, 0)) for number, (name, _) in LESSONS.items()},
+        seen=float(kept["seen"]),
+    )

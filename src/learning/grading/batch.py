@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from learning import atomic
 from learning.course.judge import JudgeError
 from learning.course.tasks import LESSONS, TASKS
 
 from .gradebook import as_csv, as_gradescope, as_junit
 from .isolation import Isolation, isolation
 from .marks import Marks, graded_tasks, marked, remarks_on
-from .results import FOLDER, Results, digest, release, write_whole
+from .results import FOLDER, Results, digest, release
 from .rules import Rules
 from .runners import Job, Runner, on_this_machine
 from .sandbox import Flag, Judged
@@ -186,9 +187,9 @@ def _write(graded: list[Graded], out: Path, lessons: Collection[int], title: str
     pages["junit.xml"] = as_junit(graded, lessons)
     pages["gradebook.csv"] = as_csv(graded, lessons)
     for name, content in pages.items():
-        write_whole(out / name, content)
+        atomic.write(out / name, content)
     names = [name for name in pages if name.isprintable() and name.encode(errors="replace").decode() == name]
-    write_whole(stamp, json.dumps({"state": state, "files": names}).encode())
+    atomic.write(stamp, json.dumps({"state": state, "files": names}).encode())
     return gradebook
 
 

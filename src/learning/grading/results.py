@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from learning import atomic
 from learning.course.tasks import GRADED_TESTS, ROOT, Task
 
 from .sandbox import Judged
@@ -49,7 +50,7 @@ class Results:
         """Keep the verdicts on a notebook, but for those that could not be judged."""
         known = [each.to_json() for each in judged if each.verdict.outcome != "not judged"]
         kept = {"submission": digest(files), "release": self._release, "judged": known}
-        write_whole(self._path(learner, lesson), json.dumps(kept).encode())
+        atomic.write(self._path(learner, lesson), json.dumps(kept).encode())
 
     def _path(self, learner: str, lesson: int) -> Path:
         return self._folder / learner / f"{lesson}.json"
@@ -70,21 +71,3 @@ def digest(files: Mapping[str, bytes]) -> str:
     for name, content in sorted(files.items()):
         whole.update(hashlib.sha256(os.fsencode(name)).digest() + hashlib.sha256(content).digest())
     return whole.hexdigest()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, whatever ends us; leave it as it is where it has this content already."""
-    with suppress(OSError):
-        if path.stat().st_size == len(content) and path.read_bytes() == content:
-            return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

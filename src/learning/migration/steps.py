@@ -35,7 +35,9 @@ class Migrations:
         Raises:
             ValueError: if there is such a step already, or it leads nowhere.
         """
-        if start == goal or (start, goal) in self.steps:
+        if start == goal:
+            raise ValueError(f"A step leads from one version to another, and not from {start} to {goal}.")
+        if (start, goal) in self.steps:
             raise ValueError(f"There is a step from version {start} to {goal} already.")
 
         def add(function: Step) -> Step:

@@ -1,7 +1,7 @@
 """What agents did, read from their checkpoints: sessions, step times and interrupts as tables, CSV files and plots."""
 
 import csv
-import os
+import io
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,8 @@ from typing import Any
 import numpy
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from matplotlib.figure import Figure
+
+from learning import atomic
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,12 @@ class Activity:
         written = []
         for table in fields(self):
             rows = getattr(self, table.name)
-            draft, path = folder / f"{table.name}.csv.new", folder / f"{table.name}.csv"
-            with draft.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS[table.name])
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(draft, path)
-            written.append(path)
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, COLUMNS[table.name])
+            writer.writeheader()
+            writer.writerows(rows)
+            written.append(folder / f"{table.name}.csv")
+            atomic.write(written[-1], text.getvalue().encode())
         self.plot().savefig(folder / "report.png", dpi=120)
         return [*written, folder / "report.png"]
 
