@@ -123,9 +123,12 @@ from learning.course.on_redis import (
     Talk,
     another_connection_each_time,
     attempted,
+    between_round_trips,
+    changed_keys,
     commands,
     counting,
     difference,
+    fail_to_initialize,
     in_time,
     keys_of,
     limited,
@@ -771,8 +774,13 @@ class TestRedisStorage:
             names += [("", token), ("", f"x{token}")]
             stored = {}
             for number, (name, namespace) in enumerate(names):
-                config = put(writer, name, namespace, number=number)
-                writer.put_writes(config, [("number", number)], "task-1")
+                idea = (
+                    f"The thread {name!r} with the namespace {namespace!r}: both may have any characters, or none. A "
+                    "MovedError says that its keys are in different slots: an empty tag, {}, is no tag at all."
+                )
+                with no_error(expected="a conversation of its own", idea=idea):
+                    config = put(writer, name, namespace, number=number)
+                    writer.put_writes(config, [("number", number)], "task-1")
                 stored[name, namespace] = number, [("task-1", "number", number)]
             for (name, namespace), told in stored.items():
                 found = writer.get_tuple(thread(name, namespace))
@@ -847,27 +855,32 @@ class TestRedisStorage:
                 "gone. `WAIT`, on the connection of the write itself, says how many replicas have it. Where that is "
                 "less than `replicas`, `put` must not return: it raises when `seconds` have passed."
             )
-            writer = saver(seconds=0.5)
-
-            def refuse():
-                with refused(Exception, what="`put` with a frozen replica", idea=idea):
-                    writer.put(config, *a_checkpoint({"step": 2}))
-
             again = (
-                "The replica is frozen. The first attempt to store what a task wrote left it on the master alone, and "
-                "the next one, on another connection, changed nothing: `WAIT` had nothing to wait for, and said yes. A "
-                "repeat has to write something, as the `SET` in the `put_writes` that you were given does."
+                "The replica is frozen. A first attempt left it on the master alone, and the next one, on another "
+                "connection, changed nothing: `WAIT` had nothing to wait for, and said yes. A repeat has to write "
+                "something, as `HSET` does and `HSETNX` does not; hence the `SET` in the `put_writes` that you were "
+                "given."
             )
+            made = a_checkpoint({"step": 2})
+            frozen = {
+                "`put` with a frozen replica and seconds=0.5": (idea, lambda: saver(0.5).put(config, *made)),
+                "the same `put` again, by another worker,": (again, lambda: saver(0.5).put(config, *made)),
+                "`put_writes` with a frozen replica and seconds=1": (
+                    again,
+                    lambda: saver(1).put_writes(config, [("step", 2)], "task-1"),
+                ),
+            }
 
-            def refuse_writes():
-                with refused(Exception, what="`put_writes` with a frozen replica", idea=again):
-                    saver(seconds=1).put_writes(config, [("step", 2)], "task-1")
+            def refuse(what):
+                idea, store = frozen[what]
+                with refused(Exception, what=what, idea=idea):
+                    store()
 
             replica.pause()
             try:
                 with another_connection_each_time():
-                    in_time(5, "`put` with a frozen replica and seconds=0.5", idea, refuse)
-                    in_time(5, "`put_writes` with a frozen replica and seconds=1", again, refuse_writes)
+                    for what, (idea, _) in frozen.items():
+                        in_time(5, what, idea, lambda what=what: refuse(what))
             finally:
                 cluster.heal()
             writer, acknowledged = saver(seconds=0.5), None
@@ -885,17 +898,44 @@ class TestRedisStorage:
                 )
                 expect(found and found.checkpoint["channel_values"], {"step": 3}, idea)
             cluster.heal()
+            master, replica = owner(cluster, keys_of(cluster) - before)
+            writer, runs, acknowledged = saver(seconds=0.5), [], None
+            run = getattr(writer, "run", None)
+
+            def cut_off_before_the_second(*args, **options):
+                if len(runs) == 1:
+                    cluster.cut_off(replica)
+                runs.append(args)
+                return run(*args, **options)
+
+            writer.run = cut_off_before_the_second
+            with suppress(Exception):
+                acknowledged = writer.put(config, *a_checkpoint({"step": 4}))
+            if acknowledged and len(runs) > 1:
+                master.kill()
+                replica.resume()
+                taken_over(cluster, replica)
+                found = saver(seconds=4).get_tuple(thread(finn))
+                idea = (
+                    "`put` called `run` more than once and returned, but not all that it had stored was safe: the "
+                    "replica was cut off before the second call, and took over from a killed master. Send all of a "
+                    "`put` in one safe `run`."
+                )
+                expect(found and found.checkpoint["channel_values"], {"step": 4}, idea)
+            cluster.heal()
             idea = "The replica is back, so `put` works again, and what it stores is there."
             with no_error(expected="`put` stores a checkpoint", idea=idea):
-                config = saver(seconds=4).put(config, *a_checkpoint({"step": 4}))
+                config = saver(seconds=4).put(config, *a_checkpoint({"step": 5}))
             found = saver().get_tuple(config)
-            expect(found and found.checkpoint["channel_values"], {"step": 4}, idea)
+            expect(found and found.checkpoint["channel_values"], {"step": 5}, idea)
 
         with behaviour("a master is killed while agents talk, and nothing is lost or doubled"), quick_failover(cluster):
             before, gus = keys_of(cluster), f"{token} gus"
             ask(build_agent(saver()), gus, "Hello")
             master, replica = owner(cluster, keys_of(cluster) - before)
-            acknowledged = Acknowledged(saver(seconds=8))
+            inner = saver(seconds=8)
+            acknowledged = Acknowledged(inner)
+            fail_to_initialize(inner.client)
             talk = Talk(acknowledged, [gus, f"{token} hal", f"{token} ida"])
             try:
                 talk.until_more(6, gus, 4, "The agents have just begun.")
@@ -1091,6 +1131,15 @@ class TestRedisStorage:
                     ValueError, what=f"loading the first {cut} of {len(data)} bytes", idea="Half is not whole."
                 ):
                     StateSerializer(allow=allowed).loads_typed((kind, data[:cut]))
+            for value in (rng.randint(10_000, 99_999), 1.25, "ana", [1, 2]):
+                kind, data = StateSerializer().dumps_typed(value)
+                idea = (
+                    f"They are part of {value!r}, and another value. Half of a number is a number as well: have "
+                    "something around the whole that is missing where the end is missing, such as a list or an object."
+                )
+                for cut in range(len(data)):
+                    with refused(ValueError, what=f"loading {data[:cut]!r}, the first {cut} bytes,", idea=idea):
+                        StateSerializer().loads_typed((kind, data[:cut]))
 
     def test_redis_session_management(self, work, behaviour, rng):
         """Test Redis-based session management."""
@@ -1124,6 +1173,13 @@ class TestRedisStorage:
             expect((manager().sessions(ana), stored(ana, one), stored(ana, two)), ([two], False, True), idea)
             idea = "It has ended already, so there is nothing to end or to touch: False."
             expect((manager().end(ana, one), manager().touch(ana, one)), (False, False), idea)
+            store(ana, one)
+            idea = (
+                "The checkpointer wrote one more checkpoint when the session had ended, and then called `touch`. That "
+                "is the last chance to remove this state: nobody else would, for it has no TTL."
+            )
+            expect((manager().touch(ana, one), stored(ana, one)), (False, False), idea)
+            expect(manager().sessions(ana), [two], f"{idea} The session is not begun anew.")
             manager().end(ana, two)
 
         with behaviour("a touch starts the time anew, for the session and its state"):
@@ -1172,6 +1228,21 @@ class TestRedisStorage:
             idea = f"Nobody touched it for {ttl} seconds, so it is gone from `sessions`, and its state is gone too."
             gone = f"no session, and no state, after {ttl} seconds"
             until(lambda: not manager().sessions(ben) and not stored(ben, one), 3, idea, gone)
+
+        with behaviour("a session that is ended in the middle of a touch has ended"):
+            ana, _ = users()
+            one, ended = manager().create(ana), []
+            store(ana, one)
+            touching = manager()
+            with between_round_trips(touching.client, lambda: ended.append(manager().end(ana, one))):
+                touching.touch(ana, one)
+            idea = (
+                "`touch` asked whether there is such a session; then another worker ended it; then `touch` wrote it "
+                "into the index again. Asking and writing have to happen in one script in the server."
+            )
+            if ended:
+                expect((manager().sessions(ana), stored(ana, one)), ([], False), idea)
+            manager().end(ana, one)
 
         with behaviour("fifty requests at the same time never get more sessions than are allowed"):
             ana, ben = users()
@@ -1337,6 +1408,18 @@ class TestRedisStorage:
                         pair.heal()
                 idea = "The server is back, and all is well."
                 expect(health("all well again", idea), ("healthy", []), idea)
+
+            with behaviour("no key of anybody else is touched"):
+                client = pair.client()
+                idea = "The check writes a key. Give it a name that nobody else can have, such as one with a uuid4."
+                with changed_keys(client) as names:
+                    health("all well", idea)
+                for name in names:
+                    client.set(name, "somebody else's")
+                health("all well", idea)
+                expect([client.get(name) for name in names], [b"somebody else's"] * len(names), idea)
+                for name in names:
+                    client.delete(name)
 
             with behaviour("nothing of the check stays in the server"):
                 health("all well", "A check leaves nothing behind.")
@@ -3541,9 +3624,14 @@ class TestPerformanceOptimization:
 
         with behaviour("one bad item is one exception in its place"):
             items = states(9, "bad")
-            bad = {2: object(), 5: {"deep": {1, 2}}}
+            itself: list = []
+            itself.append(itself)
+            bad = {2: object(), 5: {"deep": {1, 2}}, 7: itself}
             mixed = [(key, bad.get(place, state)) for place, (key, state) in enumerate(items)]
-            idea = "Items 2 and 5 are no JSON. Their entries are the exceptions, and all others are stored."
+            idea = (
+                "Items 2, 5 and 7 are no JSON (7 is a list that holds itself, for which `json.dumps` has another "
+                "exception). Their entries are the exceptions, and all others are stored."
+            )
             for chunk in (1, 4, 100):
                 client.delete(*(key for key, _ in items))
                 with no_error(expected="a result for each item", idea=idea):
@@ -3557,17 +3645,18 @@ class TestPerformanceOptimization:
             client.set(items[3][0], b"\xff{ no json")
             client.delete(items[6][0], items[7][0])
             client.rpush(items[6][0], "a list")
+            client.set(items[8][0], "[" * 200_000)
             idea = (
-                "Keys 1 and 3 have bytes that are no JSON (key 1 has none), key 6 has a list where text should be: "
-                "their entries are exceptions. Key 7 has nothing: None. All others are read. Nothing is there is "
-                "another answer than nobody can read it."
+                "Keys 1 and 3 have bytes that are no JSON (key 1 has none), key 6 has a list where text should be, and "
+                "key 8 is nested so deep that `json.loads` gives up: their entries are exceptions. Key 7 has nothing: "
+                "None. All others are read. Nothing is there is another answer than nobody can read it."
             )
             for chunk in (1, 4, 100):
                 with no_error(expected="a result for each key", idea=idea):
                     came = list(get_many(client, [key for key, _ in items], chunk=chunk))
                 shown = ["an exception" if isinstance(each, Exception) else each for each in came]
                 wanted = [
-                    None if place == 7 else "an exception" if place in (1, 3, 6) else state
+                    None if place == 7 else "an exception" if place in (1, 3, 6, 8) else state
                     for place, (_, state) in enumerate(items)
                 ]
                 expect(shown, wanted, idea)

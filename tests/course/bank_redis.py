@@ -248,15 +248,44 @@ WRONG_REDIS = [
         ("commands go to one server in one round trip",),
         ("Send all commands in one pipeline",),
     ),
+    Wrong(
+        "redis_cluster",
+        "the checkpoint is stored safely, and its id is not",
+        {
+            "        self.run(checkpoints, commands, safe=True)\n": (
+                "        self.run(checkpoints, commands[:1], safe=True)\n        self.run(ids, commands[1:])\n"
+            )
+        },
+        ("a write that no replica has",),
+        ("Send all of a `put` in one safe `run`",),
+    ),
+    Wrong(
+        "redis_cluster",
+        "a repeat of a put changes nothing",
+        {'("HSET", checkpoints, checkpoint["id"], stored)': '("HSETNX", checkpoints, checkpoint["id"], stored)'},
+        ("a write that no replica has",),
+        ("as `HSET` does and `HSETNX` does not",),
+    ),
+    Wrong(
+        "redis_cluster",
+        "an error of the question who has which slot is not caught",
+        {
+            "            except (RedisError, RedisClusterException):\n                pass": (
+                "            except ZeroDivisionError:\n                pass"
+            )
+        },
+        ("a master is killed",),
+        ("(which may fail as well)",),
+    ),
     # --- redis_serialization ---
     Wrong(
         "redis_serialization",
         "pickle",
         {
-            'return "state+json", json.dumps(self.encode(obj)).encode()': (
+            'return "state+json", json.dumps([self.encode(obj)]).encode()': (
                 'import pickle\n\n        return "state+json", pickle.dumps(obj)'
             ),
-            "return self.decode(json.loads(data))": "import pickle\n\n            return pickle.loads(data)",
+            "(value,) = json.loads(data)\n            return self.decode(value)": "import pickle\n\n            return pickle.loads(data)",
         },
         ("nothing is run", "a class that is not allowed", "what cannot come back"),
         ("Pickle runs what the bytes tell it to run",),
@@ -265,8 +294,8 @@ WRONG_REDIS = [
         "redis_serialization",
         "default=str",
         {
-            "json.dumps(self.encode(obj)).encode()": "json.dumps(obj, default=str).encode()",
-            "return self.decode(json.loads(data))": "return json.loads(data)",
+            "json.dumps([self.encode(obj)]).encode()": "json.dumps([obj], default=str).encode()",
+            "return self.decode(value)\n        except": "return value\n        except",
         },
         ("plain values", "tuples, sets", "Decimal, datetime", "numpy", "enums", "what cannot come back"),
         ("A tuple is no list", "keep its text", "would come back as something else", "a str, and not a Decimal"),
@@ -515,6 +544,16 @@ WRONG_REDIS = [
         ("nothing is run",),
         ("Not yours",),
     ),
+    Wrong(
+        "redis_serialization",
+        "nothing is around the whole, so half a number is a number",
+        {
+            "json.dumps([self.encode(obj)]).encode()": "json.dumps(self.encode(obj)).encode()",
+            "(value,) = json.loads(data)": "value = json.loads(data)",
+        },
+        ("damaged bytes",),
+        ("Half of a number is a number as well",),
+    ),
     # --- redis_session_management ---
     Wrong(
         "redis_session_management",
@@ -575,9 +614,7 @@ WRONG_REDIS = [
     Wrong(
         "redis_session_management",
         "a touch does not move the session's own end",
-        {
-            "<= now then return 0 end\n            redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])\n": "<= now then return 0 end\n"
-        },
+        {"            end\n            redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])\n": "            end\n"},
         ("a session that nobody touches",),
         ("touched again and again",),
     ),
@@ -586,8 +623,8 @@ WRONG_REDIS = [
         "the TTL of the index alone ends a session",
         {
             "            redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)\n": "",
-            "            if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then return 0 end\n            redis.call('ZADD'": (
-                "            if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end\n            redis.call('ZADD'"
+            "            if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then\n": (
+                "            if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then\n"
             ),
             'f"({now}", "+inf"': '"-inf", "+inf"',
         },
@@ -605,8 +642,8 @@ WRONG_REDIS = [
         "redis_session_management",
         "a session that is over can be touched back",
         {
-            "            if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then return 0 end\n            redis.call('ZADD'": (
-                "            if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end\n            redis.call('ZADD'"
+            "            if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then\n": (
+                "            if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then\n"
             ),
         },
         ("a session that nobody touches",),
@@ -658,9 +695,7 @@ WRONG_REDIS = [
         "redis_session_management",
         "touch asks no index",
         {
-            "            if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then return 0 end\n            redis.call('ZADD'": (
-                "            redis.call('ZADD'"
-            ),
+            "            if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then\n": "            if false then\n",
         },
         ("a session begins", "one user cannot reach"),
         ("nothing to end or to touch", "It is not his"),
@@ -668,7 +703,11 @@ WRONG_REDIS = [
     Wrong(
         "redis_session_management",
         "end leaves the state",
-        {"            redis.call('DEL', KEYS[2])\n": ""},
+        {
+            "            redis.call('ZREM', KEYS[1], ARGV[1])\n            redis.call('DEL', KEYS[2])\n": (
+                "            redis.call('ZREM', KEYS[1], ARGV[1])\n"
+            )
+        },
         ("a session begins",),
         ("it is gone with its state",),
     ),
@@ -679,12 +718,33 @@ WRONG_REDIS = [
         ("a session begins", "fifty requests"),
         ("`create` returns a new id each time",),
     ),
+    Wrong(
+        "redis_session_management",
+        "touch asks, and then writes",
+        {
+            '        return self.call(\n            """\n            if tonumber(redis.call(\'ZSCORE\', KEYS[1], ARGV[1]) or 0) <= now then\n': (
+                "        if session not in self.sessions(user):\n"
+                "            self.client.delete(self.state_key(user, session))\n"
+                "            return False\n"
+                '        return self.call(\n            """\n            if false then\n'
+            )
+        },
+        ("a session that is ended in the middle",),
+        ("Asking and writing have to happen in one script",),
+    ),
+    Wrong(
+        "redis_session_management",
+        "what is written when the session has ended stays",
+        {"                redis.call('DEL', KEYS[2])\n                return 0\n": "                return 0\n"},
+        ("a session begins",),
+        ("nobody else would, for it has no TTL",),
+    ),
     # --- redis_monitoring ---
     Wrong(
         "redis_monitoring",
         "PING only",
         {
-            '            probe.set("health", "check", px=10_000)\n'
+            '            probe.set(f"health:{uuid.uuid4()}", "", px=10_000)\n'
             "            confirmed = probe.wait(replicas, int(1000 * seconds)) if replicas else 0\n": (
                 "            probe.ping()\n            confirmed = replicas\n"
             )
@@ -737,7 +797,7 @@ WRONG_REDIS = [
     Wrong(
         "redis_monitoring",
         "WAIT without a write before it",
-        {'            probe.set("health", "check", px=10_000)\n': ""},
+        {'            probe.set(f"health:{uuid.uuid4()}", "", px=10_000)\n': ""},
         ("a replica that is gone", "a server that takes no writes"),
         ("So try a write",),
     ),
@@ -776,7 +836,7 @@ WRONG_REDIS = [
     Wrong(
         "redis_monitoring",
         "the key is left for ever",
-        {'probe.set("health", "check", px=10_000)': 'probe.set("health", "check")'},
+        {'probe.set(f"health:{uuid.uuid4()}", "", px=10_000)': 'probe.set(f"health:{uuid.uuid4()}", "")'},
         ("nothing of the check stays",),
         ("These keys have no TTL",),
     ),
@@ -807,7 +867,32 @@ WRONG_REDIS = [
         ("nothing of the check stays",),
         ("did not close them",),
     ),
+    Wrong(
+        "redis_monitoring",
+        "the key has a name that others may use",
+        {'f"health:{uuid.uuid4()}"': '"health"'},
+        ("no key of anybody else",),
+        ("Give it a name that nobody else can have",),
+    ),
     # --- batch_operations ---
+    Wrong(
+        "batch_operations",
+        "only a TypeError is caught when JSON is made",
+        {
+            "            except Exception as error:\n                outcomes[place]": "            except TypeError as error:\n                outcomes[place]"
+        },
+        ("one bad item",),
+        ("for which `json.dumps` has another exception",),
+    ),
+    Wrong(
+        "batch_operations",
+        "only a ValueError is caught when JSON is read",
+        {
+            "            except Exception as error:\n                yield error": "            except ValueError as error:\n                yield error"
+        },
+        ("one bad item",),
+        ("nested so deep that `json.loads` gives up",),
+    ),
     Wrong(
         "batch_operations",
         "a transaction, which one refusal undoes",
@@ -903,7 +988,7 @@ WRONG_REDIS = [
         "what is no JSON ends the generator",
         {
             "            try:\n                yield stored if": "            if True:\n                yield stored if",
-            "            except ValueError as error:\n                yield error\n": "",
+            "            except Exception as error:\n                yield error\n": "",
         },
         ("one bad item",),
         ("have bytes that are no JSON",),
@@ -924,7 +1009,7 @@ WRONG_REDIS = [
         "what is no JSON is stored as text",
         {"json.dumps(state)": "json.dumps(state, default=str)"},
         ("one bad item",),
-        ("Items 2 and 5 are no JSON",),
+        ("Items 2, 5 and 7 are no JSON",),
     ),
     Wrong(
         "batch_operations",
@@ -945,9 +1030,9 @@ WRONG_REDIS = [
         "get_many returns a list",
         {
             "    keys = iter(keys)\n": "    keys, found = iter(keys), []\n",
-            "                yield stored if stored is None or isinstance(stored, Exception) else json.loads(stored)\n            except ValueError as error:\n                yield error\n": (
+            "                yield stored if stored is None or isinstance(stored, Exception) else json.loads(stored)\n            except Exception as error:\n                yield error\n": (
                 "                found.append(stored if stored is None or isinstance(stored, Exception) else json.loads(stored))\n"
-                "            except ValueError as error:\n                found.append(error)\n    return found\n"
+                "            except Exception as error:\n                found.append(error)\n    return found\n"
             ),
         },
         ("no more than a chunk",),
@@ -1560,6 +1645,8 @@ class SessionManager:
     def touch(self, user, session):
         def changes(pipeline, now):
             if not self.lives(pipeline, now, user, session):
+                pipeline.multi()
+                pipeline.unlink(self.state_key(user, session))
                 return False
             self.keep(pipeline, now, user, session)
             return True
@@ -1605,6 +1692,7 @@ local there = redis.call('ZRANK', index, session)
 if what == 'create' then
     if redis.call('ZCARD', index) + 1 > most then return 'full' end
 elseif not there then
+    redis.call('DEL', state)
     return 'nobody'
 end
 if what == 'end' then
