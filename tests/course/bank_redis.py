@@ -1748,6 +1748,7 @@ class SessionManager:
         """
 import queue
 import threading
+import uuid
 
 import redis
 
@@ -1768,7 +1769,7 @@ def check_health(client, replicas=1, seconds=1):
                 retry=None,
             )
             with mine:
-                mine.setex(b"is anybody there?", 5, b"yes")
+                mine.setex(uuid.uuid4().hex, 5, b"yes")
                 answers.put("stored")
                 if replicas:
                     answers.put(mine.execute_command("WAIT", replicas, max(1, int(seconds * 900))))
@@ -1799,6 +1800,8 @@ def check_health(client, replicas=1, seconds=1):
         "redis_monitoring",
         "a connection made by the client's own pool, spoken to by hand",
         """
+import secrets
+
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -1820,7 +1823,7 @@ def check_health(client, replicas=1, seconds=1):
     try:
         connection.connect()
         try:
-            say("SET", "how are you?", "well", "EX", "30")
+            say("SET", f"how are you? {secrets.token_hex()}", "well", "EX", "30")
             if replicas > 0:
                 confirmed = say("WAIT", replicas, int(seconds * 1000) or 1, wait=1.5 * seconds)
                 if confirmed < replicas:

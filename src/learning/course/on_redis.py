@@ -119,18 +119,18 @@ def another_connection_each_time() -> Iterator[None]:
 
 
 @contextmanager
-def between_round_trips(client: Client, what: Callable[[], Any]) -> Iterator[None]:
-    """Have something else happen, once, before the second round trip that a client makes."""
-    pool, trips = client.connection_pool, count()
+def after_round_trips(client: Client, number: int, what: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Have something happen when a client has made so many round trips, before the next; what it returned is listed."""
+    pool, trips, happened = client.connection_pool, count(), []
     take = pool.get_connection
 
     def take_later(*args: Any, **options: Any) -> Any:
-        if next(trips) == 1:
-            what()
+        if next(trips) == number:
+            happened.append(what())
         return take(*args, **options)
 
     with patch.object(pool, "get_connection", take_later):
-        yield
+        yield happened
 
 
 @contextmanager
