@@ -32,6 +32,7 @@ def test_the_tables_and_the_file_say_the_same_and_ratios_are_of_this_run(bench, 
     done, found = bench("PostgresSaver+pool", "postgresql")
     assert done.exit_code == 0, done.output
     assert max(map(len, done.stdout.splitlines()[:-1])) <= 100
+    page = (tmp_path / "benchmarks.md").read_text()
     assert (tmp_path / "bench-savers.png").stat().st_size > 10_000
 
     theirs, ours = found["savers"]["PostgresSaver+pool"], found["savers"]["postgresql"]
@@ -42,6 +43,7 @@ def test_the_tables_and_the_file_say_the_same_and_ratios_are_of_this_run(bench, 
         for name, row in table["rows"].items():
             line = f"{report.TITLES[name]} {' '.join(map(report.written, row, digits))}"
             assert line in [" ".join(line.split()) for line in done.stdout.splitlines()]
+            assert line in [" ".join(line.replace("|", " ").replace("**", "").split()) for line in page.splitlines()]
 
     bytes_stored = ours["stored"]["12"][0]
     times = bytes_stored / found["unique_bytes"]["12"]
@@ -53,6 +55,7 @@ def test_the_tables_and_the_file_say_the_same_and_ratios_are_of_this_run(bench, 
     assert tables["8 threads on a pool of 8"]["postgresql"] == pytest.approx([rates[0], rates[0] / rates[1]])
     assert [ours["trips"][each] for each in ("put", "put_writes", "get_tuple")] == [1, 1, 1]
     assert found["machine"]["servers"]["postgresql"].startswith("PostgreSQL ")
+    assert found["machine"]["servers"]["postgresql"] in page and found["machine"]["cpu"] in page
 
 
 @pytest.mark.parametrize(

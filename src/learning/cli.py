@@ -272,7 +272,7 @@ def savers(
     quick: Annotated[
         bool, typer.Option("--quick", help="Shorter conversations, fewer repeats: under a minute.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Where bench-savers.json and bench-savers.png go.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Where benchmarks.md, its plot and all numbers go.")] = Path(),
     only: Annotated[list[str] | None, typer.Option(help="One saver, by name; may be given again.")] = None,
 ) -> None:
     """Measure the savers beside those that others have published, in one run and on the same servers."""
@@ -305,7 +305,7 @@ def savers(
     if not result["savers"]:
         raise typer.Exit(1)
     report.save(result, out)
-    typer.echo(f"\nAll numbers: {out / 'bench-savers.json'}. The plot: {out / 'bench-savers.png'}.")
+    typer.echo(f"\nThe same as a page: {out / 'benchmarks.md'}. All numbers: {out / 'bench-savers.json'}.")
 
 
 @bench.command()

@@ -163,10 +163,37 @@ def written(value: float | None, digits: int) -> str:
 
 
 def save(result: dict[str, Any], folder: Path) -> None:
-    """Write `bench-savers.json` and `bench-savers.png`."""
+    """Write `benchmarks.md` with the tables, `bench-savers.png`, and `bench-savers.json` with all numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench-savers.json").write_text(json.dumps(result, indent=1))
     _plot(result, folder / "bench-savers.png")
+    (folder / "benchmarks.md").write_text(as_markdown(result), encoding="utf-8")
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    """The tables as a page, with the machine, the servers and the versions they were measured with."""
+    machine = result["machine"]
+    used = [f"{name} {release}" for name, release in machine["packages"].items() if release]
+    lines = [
+        "# The savers, measured",
+        "",
+        f"Written by `learning bench savers` on {machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}, load {machine['load_at_the_start'][0]:.1f} at the start and "
+        f"{machine['load_at_the_end'][0]:.1f} at the end. Servers: {', '.join(machine['servers'].values())}. "
+        f"Packages: {', '.join(used)}. The savers take turns, so that what else the machine does hits all alike.",
+        "",
+        "![How often each saver stores a message](bench-savers.png)",
+    ]
+    lines += [f"\nLeft out: {TITLES[name]}: {why}" for name, why in result["left_out"].items()]
+    for table in result["tables"]:
+        heads = [title.replace("\n", " ") for title, _ in table["columns"]]
+        lines += ["", f"## {table['title']}", "", table["about"], ""]
+        lines += [f"| | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+        for name, values in table["rows"].items():
+            title = f"**{TITLES[name]}**" if result["savers"][name]["ours"] else TITLES[name]
+            cells = [written(value, digits) for value, (_, digits) in zip(values, table["columns"], strict=True)]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _plot(result: dict[str, Any], path: Path) -> None:
