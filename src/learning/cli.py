@@ -100,8 +100,9 @@ def grade(
         Path | None, typer.Option(help="A TOML file with weights, due dates and what lateness costs.")
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="How many submissions to judge at a time. Judging waits for servers, mostly.")
-    ] = 2 * (os.cpu_count() or 1),
+        int | None,
+        typer.Option(min=1, help="How many submissions to judge at a time; else what suits this machine."),
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Judge on a Dask cluster instead: tcp://host:8786")] = None,
 ) -> None:
     """Grade a class: gradebook.csv, report.html, and for each learner feedback and marked notebooks."""
@@ -311,7 +312,7 @@ def savers(
 @bench.command()
 def grading(
     submissions: Annotated[int, typer.Option(min=1, help="How many to grade.")] = 10,
-    jobs: Annotated[int, typer.Option(min=1, help="How many at a time, in ours.")] = 2 * (os.cpu_count() or 1),
+    jobs: Annotated[int, typer.Option(min=1, help="How many at a time, in ours.")] = os.cpu_count() or 1,
 ) -> None:
     """Grade the same submissions of lesson 1 with `learning grade` and with nbgrader, and compare the seconds."""
     from rich.console import Console

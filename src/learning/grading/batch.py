@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,8 +23,6 @@ from .submissions import GradingError, HandedIn, Submission, handed_in
 HERE = Path(__file__).parent
 
 NOT_ISOLATED = "was judged without isolation"
-
-PROCESSORS = os.cpu_count() or 1
 
 Watch = Callable[[str, int, str, int, int], None]
 """Called with a learner, a lesson, the task that is being judged (empty when the lesson is done), and how many
@@ -77,7 +74,7 @@ def grade(
         again: the tasks to judge anew, whatever was judged before. Then the other tasks keep their verdicts, even if
             the tests have changed.
         rules: weights, due dates and what lateness costs; no more than equal weights, unless said.
-        runner: where the judging is done; on this machine, one submission for each processor, unless said.
+        runner: where the judging is done; on this machine, unless said.
         watch: told what is being judged.
 
     Raises:
@@ -95,7 +92,7 @@ def grade(
     if out.resolve().is_relative_to(submissions.resolve()):
         raise GradingError(f"{out} is inside {submissions}: choose a folder for the grades that is not among them.")
     try:
-        graded = _judge(class_, out, set(again), rules or Rules(), runner or on_this_machine(PROCESSORS), watch)
+        graded = _judge(class_, out, set(again), rules or Rules(), runner or on_this_machine(), watch)
     except JudgeError as error:
         raise GradingError(f"The graded tests do not run, so nobody was graded. {error}") from error
     with _written_to(out):

@@ -1,11 +1,13 @@
 """Where submissions are judged: in sandboxes of this machine, or of a Dask cluster's workers, with the same result."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
+from learning.course.reading import shared_servers
 from learning.course.tasks import TASKS
 
 from .sandbox import Judged, Sandbox
@@ -29,10 +31,12 @@ Tell = Callable[[Job, str], None]
 Runner = Callable[[Sequence[Job], Tell], Iterator[tuple[Job, list[Judged]]]]
 
 
-def on_this_machine(jobs: int) -> Runner:
-    """Judge so many submissions at a time."""
+def on_this_machine(jobs: int | None = None) -> Runner:
+    """Judge so many submissions at a time; else one for each processor, or two if their tests wait for servers."""
 
     def run(work: Sequence[Job], tell: Tell) -> Iterator[tuple[Job, list[Judged]]]:
+        waits = any(shared_servers(TASKS[task]) for job in work for task in job.tasks)
+        most = jobs or (1 + waits) * (os.cpu_count() or 1)
         sandboxes: list[Sandbox] = []
 
         def judge(job: Job) -> list[Judged]:
@@ -42,7 +46,7 @@ def on_this_machine(jobs: int) -> Runner:
             tasks = [TASKS[name] for name in job.tasks]
             return _here.sandbox.judge(job.submission.path.name, job.files, tasks, lambda task: tell(job, task))
 
-        pool = ThreadPoolExecutor(max(1, min(jobs, len(work))))
+        pool = ThreadPoolExecutor(max(1, min(most, len(work))))
         try:
             futures = {pool.submit(judge, job): job for job in work}
             yield from _as_they_come(futures, as_completed(futures), tell)

@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from learning.course.tasks import ROOT
@@ -105,27 +105,32 @@ INNARDS = {
     "gi_frame",
 }
 
-_before: dict[str, dict[str, Any]] = {}
+_before: dict[str, list[tuple[str, Mapping[str, Any], str, Any]]] = {}
+"""Of each module that judges: what a function is called, the namespace it is in, its name there, and the function."""
 
 
 def remember() -> None:
-    """Note every function that judges, as it is before any answer has come."""
-    _before.update({name: _functions(module) for name, module in _judges().items()})
+    """Note every function that judges, as it is before any answer has come. Again: as it is now."""
+    for name, module in _judges().items():
+        if name in _before:
+            _before[name] = [(label, space, each, space.get(each)) for label, space, each, _ in _before[name]]
+        else:
+            remember_also(module)
 
 
 def remember_also(module: types.ModuleType) -> None:
     """Note the functions of a module that has come later, such as that of the tests."""
-    _before[module.__name__] = _functions(module)
+    _before[module.__name__] = [("", sys.modules, module.__name__, module), *_functions(module)]
 
 
 def changed() -> list[str]:
     """The functions that are not what they were, by name."""
-    found = []
-    for name, functions in _before.items():
-        module = sys.modules.get(name)
-        now = _functions(module) if isinstance(module, types.ModuleType) else {}
-        found += [f"{name}.{each}" for each, was in functions.items() if now.get(each) is not was]
-    return found
+    return [
+        f"{name}.{label}".rstrip(".")
+        for name, functions in _before.items()
+        for label, space, each, was in functions
+        if space.get(each) is not was
+    ]
 
 
 def reaches(statements: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
@@ -214,15 +219,15 @@ def _judges() -> dict[str, types.ModuleType]:
     return {name: sys.modules[name] for name in names if isinstance(sys.modules[name], types.ModuleType)}
 
 
-def _functions(module: types.ModuleType) -> dict[str, Any]:
+def _functions(module: types.ModuleType) -> Iterator[tuple[str, Mapping[str, Any], str, Any]]:
     """The functions and classes of a module, and the methods of its classes: they are the same as long as they are.
 
     That a function has been given other code or defaults is not seen here: Python tells it to the audit hook.
     """
-    found: dict[str, Any] = {}
     for name, value in list(vars(module).items()):
         if isinstance(value, PARTS):
-            found[name] = value
+            yield name, vars(module), name, value
             if isinstance(value, type) and value.__module__ == module.__name__:
-                found |= {f"{name}.{each}": part for each, part in list(vars(value).items()) if isinstance(part, PARTS)}
-    return found
+                for each, part in list(vars(value).items()):
+                    if isinstance(part, PARTS):
+                        yield f"{name}.{each}", vars(value), each, part
