@@ -17,7 +17,8 @@ import re
 import symtable
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -44,6 +45,9 @@ MUTATORS = {
 MUTATORS |= {"reverse", "rotate", "setdefault", "sort", "update"}
 """The methods by which a list, a dict, a set or a deque is changed."""
 
+BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What Python raises for source that is not Python."""
+
 _modules = itertools.count(1)
 
 
@@ -60,14 +64,14 @@ class Statement:
     """
 
     node: ast.stmt
-    filename: str
-    cell: int
-    tagged: bool
     defines: frozenset[str]
     changes: frozenset[str]
     patches: frozenset[str]
     builds_on: frozenset[str]
     uses: frozenset[str]
+    filename: str = ""
+    cell: int = -1
+    tagged: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,10 +166,9 @@ class Answers:
     def _read(self, filename: str, cell: int, source: str, tagged: bool) -> None:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         try:
-            tree = ast.parse(source, filename)
-            _compile(tree, filename)  # finds what the parser lets pass, such as a stray return
-            self._statements += [_statement(node, filename, cell, tagged) for node in tree.body]
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            found = _statements(source)
+            self._statements += [replace(each, filename=filename, cell=cell, tagged=tagged) for each in found]
+        except BROKEN as error:
             self._broken.append(BrokenCell(source, cell, tagged, _as_syntax_error(error, filename)))
 
     def _defining(self, name: str) -> list[Statement]:
@@ -275,6 +278,7 @@ def _code_cells(path: Path) -> Iterator[tuple[str, str, bool]]:
             yield label, source, tagged
 
 
+@cache
 def as_python(source: str) -> str:
     """A cell without IPython's own syntax, line for line."""
     from IPython.core.inputtransformer2 import TransformerManager
@@ -303,12 +307,29 @@ def _unusable(broken: BrokenCell) -> Unusable:
 
 def _as_syntax_error(error: Exception, filename: str) -> SyntaxError:
     if isinstance(error, SyntaxError):
+        error.filename = filename
         return error
     return SyntaxError(str(error), (filename, 1, 0, ""))
 
 
-def _statement(node: ast.stmt, filename: str, cell: int, tagged: bool) -> Statement:
-    table = symtable.symtable(ast.unparse(node), filename, "exec")
+@cache
+def _statements(source: str) -> list[Statement]:
+    """Those of a cell, wherever it stands."""
+    tree = ast.parse(source)
+    _compile(tree, "")  # finds what the parser lets pass, such as a stray return
+    return [_statement(node) for node in tree.body]
+
+
+def read_ahead(path: Path) -> None:
+    """Read the cells of a notebook, so that others which have the same ones are read faster. Nothing is run."""
+    with suppress(Unusable):
+        for _, source, _ in _code_cells(path):
+            with suppress(*BROKEN):
+                _statements(as_python(source))
+
+
+def _statement(node: ast.stmt) -> Statement:
+    table = symtable.symtable(ast.unparse(node), "", "exec")
     symbols = table.get_symbols()
     defines = {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
@@ -319,9 +340,6 @@ def _statement(node: ast.stmt, filename: str, cell: int, tagged: bool) -> Statem
     patches, changes = _changed(node)
     return Statement(
         node=node,
-        filename=filename,
-        cell=cell,
-        tagged=tagged,
         defines=frozenset(defines),
         changes=frozenset(changes),
         patches=frozenset(patches),
