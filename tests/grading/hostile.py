@@ -80,6 +80,16 @@ FOR_MARKS = [
         init="for name in list(sys.modules):\n    if name.startswith('test_learning'):\n        sys.modules[name].expect = lambda *_: None",
     ),
     Hostile(
+        "has dates that are all alike, for its judge too",
+        "changed datetime.datetime, which its judge uses",
+        body="import datetime\ndatetime.datetime = type('Fake', (datetime.datetime,), {'__eq__': lambda *_: True})",
+    ),
+    Hostile(
+        "has numpy say that all is close",
+        "changed numpy.allclose, which its judge uses",
+        body="import numpy\nnumpy.allclose = lambda *_, **__: True",
+    ),
+    Hostile(
         "replaces a module of the judge",
         "changed learning.course.expect",
         body="import types\nfake = types.ModuleType('fake')\nfake.__dict__.update(vars(sys.modules['learning.' 'course.expect']))\n"

@@ -17,32 +17,77 @@ from typing import Any
 
 from learning.course.tasks import ROOT
 
-JUDGES: tuple[str, ...] = (
-    "_pytest",
-    "pluggy",
-    "pytest",
-    "learning.course",
-    "learning.agent",
-    "langgraph.checkpoint",
-    "builtins",
-    "json",
+JUDGES = set(
+    [
+        "_pytest",
+        "learning",
+        "langgraph",
+        "numpy",
+        "pluggy",
+        "prometheus_client",
+        "psutil",
+        "psycopg",
+        "psycopg_pool",
+        "pytest",
+        "redis",
+        "zstandard",
+        "ast",
+        "asyncio",
+        "builtins",
+        "collections",
+        "concurrent",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "errno",
+        "functools",
+        "gc",
+        "gzip",
+        "hashlib",
+        "inspect",
+        "io",
+        "itertools",
+        "json",
+        "linecache",
+        "lzma",
+        "math",
+        "multiprocessing",
+        "numbers",
+        "operator",
+        "os",
+        "pathlib",
+        "pickle",
+        "posix",
+        "queue",
+        "random",
+        "re",
+        "secrets",
+        "shutil",
+        "signal",
+        "socket",
+        "statistics",
+        "struct",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "tracemalloc",
+        "types",
+        "typing",
+        "unittest",
+        "urllib",
+        "uuid",
+        "zlib",
+    ]
 )
-JUDGES += (
-    "os",
-    "posix",
-    "io",
-    "sys",
-    "time",
-    "random",
-    "threading",
-    "signal",
-    "contextlib",
-    "inspect",
-    "linecache",
-    "re",
-)
-JUDGES += ("ast", "collections", "gc", "tracemalloc", "copy", "pickle", "redis.client", "redis.connection", "psycopg")
-"""The packages and modules whose functions decide on a mark."""
+"""The packages whose functions decide on a mark: what the tests are made of, and what they measure and compare with.
+
+Not `warnings`, `logging` and `importlib`, of which pytest and libraries change functions while a test runs.
+"""
 
 GRAVE = {
     "sys._getframe": "looked into the frames of its judge",
@@ -112,10 +157,10 @@ _before: dict[str, list[tuple[str, Mapping[str, Any], str, Any]]] = {}
 def remember() -> None:
     """Note every function that judges, as it is before any answer has come. Again: as it is now."""
     for name, module in _judges().items():
-        if name in _before:
-            _before[name] = [(label, space, each, space.get(each)) for label, space, each, _ in _before[name]]
-        else:
+        if name not in _before:
             remember_also(module)
+        elif any(space.get(each) is not was for _, space, each, was in _before[name]):
+            _before[name] = [(label, space, each, space.get(each)) for label, space, each, _ in _before[name]]
 
 
 def remember_also(module: types.ModuleType) -> None:
@@ -214,9 +259,8 @@ def listen(tell: Callable[[str, bool], None], allowed: tuple[str, ...]) -> None:
 
 
 def _judges() -> dict[str, types.ModuleType]:
-    inside = tuple(f"{name}." for name in JUDGES)
-    names = [name for name in list(sys.modules) if name in JUDGES or name.startswith(inside)]
-    return {name: sys.modules[name] for name in names if isinstance(sys.modules[name], types.ModuleType)}
+    modules = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in JUDGES}
+    return {name: module for name, module in modules.items() if isinstance(module, types.ModuleType)}
 
 
 def _functions(module: types.ModuleType) -> Iterator[tuple[str, Mapping[str, Any], str, Any]]:
