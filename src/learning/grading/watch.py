@@ -18,24 +18,12 @@ from typing import Any
 from learning.course.tasks import ROOT
 
 JUDGES = {"_pytest", "learning", "langgraph", "numpy", "pluggy", "prometheus_client", "psutil", "psycopg"}
-JUDGES |= {"psycopg_pool", "pytest", "redis", "zstandard"}
+JUDGES |= {"psycopg_pool", "pytest", "redis", "zlib", "zstandard"}
 JUDGES |= {"ast", "asyncio", "builtins", "collections", "concurrent", "contextlib", "copy", "dataclasses", "datetime"}
 JUDGES |= {"decimal", "enum", "errno", "functools", "gc", "gzip", "hashlib", "inspect", "io", "itertools", "json"}
 JUDGES |= {"linecache", "lzma", "math", "multiprocessing", "numbers", "operator", "os", "pathlib", "pickle", "posix"}
 JUDGES |= {"queue", "random", "re", "secrets", "shutil", "signal", "socket", "statistics", "struct", "subprocess"}
-JUDGES |= {
-    "sys",
-    "tempfile",
-    "threading",
-    "time",
-    "tracemalloc",
-    "types",
-    "typing",
-    "unittest",
-    "urllib",
-    "uuid",
-    "zlib",
-}
+JUDGES |= {"sys", "tempfile", "threading", "time", "tracemalloc", "types", "typing", "unittest", "urllib", "uuid"}
 """The packages whose functions decide on a mark: what the tests are made of, and what they measure and compare with.
 
 Not `warnings`, `logging` and `importlib`, of which pytest and libraries change functions while a test runs.
