@@ -66,16 +66,6 @@ LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|$")
 CELL = re.compile(r"<.*cell .+>")
 """The file name that the lines of a notebook have."""
 
-PARTS = (
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodDescriptorType,
-    staticmethod,
-    classmethod,
-    property,
-    type,
-)
-
 NO_BUSINESS = re.compile(r"(learning\.(course(?!(\.check)?$)|grading)|_pytest|pytest|pluggy|__main__)(\.|$)")
 """The modules that judge, by full name. `learning.course` itself, and `check` in it, are what each notebook imports."""
 
@@ -209,9 +199,9 @@ def _functions(module: types.ModuleType) -> Iterator[tuple[str, Mapping[str, Any
     That a function has been given other code or defaults is not seen here: Python tells it to the audit hook.
     """
     for name, value in list(vars(module).items()):
-        if isinstance(value, PARTS):
+        if callable(value):
             yield name, vars(module), name, value
             if isinstance(value, type) and value.__module__ == module.__name__:
                 for each, part in list(vars(value).items()):
-                    if isinstance(part, PARTS):
+                    if callable(part) or isinstance(part, classmethod | property):
                         yield f"{name}.{each}", vars(value), each, part
