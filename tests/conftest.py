@@ -6,7 +6,7 @@ One server of each kind serves all tests. A test that needs more, or has to see 
 import os
 import shutil
 import tempfile
-import time
+from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import pytest
 from learning import services
 from learning.services.choice import KINDS, SWITCH
 from learning.services.guard import programs
-from learning.services.workspace import PREFIX, clear_abandoned
+from learning.services.server import wait_for
+from learning.services.workspace import PREFIX
 
 GUARDS_SECONDS = 20
 """How long the guards of owners that were killed may take to clear up."""
@@ -35,12 +36,15 @@ def own_servers(tmp_path_factory):
         patch.setenv("TMPDIR", str(place))
         patch.setattr(tempfile, "tempdir", None)
         yield
-        deadline = time.monotonic() + GUARDS_SECONDS
-        while (left := [*programs(place), *place.glob(f"{PREFIX}*")]) and time.monotonic() < deadline:
-            clear_abandoned()  # what the next start does for an owner that was killed before it had a guard
-            time.sleep(0.1)
+
+    def left() -> list:
+        return [*programs(place), *place.glob(f"{PREFIX}*")]
+
+    with suppress(services.ServiceError):
+        wait_for(lambda: not left(), "nothing is left", GUARDS_SECONDS)
+    found = left()
     shutil.rmtree(place, ignore_errors=True)
-    assert left == []
+    assert found == []
 
 
 @pytest.fixture(scope="session")
