@@ -80,22 +80,25 @@ INNARDS = {
     "gi_frame",
 }
 
-_before: dict[str, list[tuple[str, Mapping[str, Any], str, Any]]] = {}
-"""Of each module that judges: what a function is called, the namespace it is in, its name there, and the function."""
+Noted = tuple[str, Mapping[str, Any], str, Any]
+"""What a function is called, the namespace it is in, its name there, and the function."""
+
+_before: dict[str, list[Noted]] = {}
+"""What was noted of each module that judges, by the name that it is imported by: `os.path` calls itself otherwise."""
 
 
 def remember() -> None:
     """Note every function that judges, as it is before any answer has come. Again: as it is now."""
     for name, module in _judges().items():
         if name not in _before:
-            remember_also(module)
+            _before[name] = _noted(name, module)
         elif any(space.get(each) is not was for _, space, each, was in _before[name]):
             _before[name] = [(label, space, each, space.get(each)) for label, space, each, _ in _before[name]]
 
 
 def remember_also(module: types.ModuleType) -> None:
     """Note the functions of a module that has come later, such as that of the tests."""
-    _before[module.__name__] = [("", sys.modules, module.__name__, module), *_functions(module)]
+    _before[module.__name__] = _noted(module.__name__, module)
 
 
 def changed() -> list[str]:
@@ -193,7 +196,11 @@ def _judges() -> dict[str, types.ModuleType]:
     return {name: module for name, module in modules.items() if isinstance(module, types.ModuleType)}
 
 
-def _functions(module: types.ModuleType) -> Iterator[tuple[str, Mapping[str, Any], str, Any]]:
+def _noted(name: str, module: types.ModuleType) -> list[Noted]:
+    return [("", sys.modules, name, module), *_functions(module)]
+
+
+def _functions(module: types.ModuleType) -> Iterator[Noted]:
     """The functions and classes of a module, and the methods of its classes: they are the same as long as they are.
 
     That a function has been given other code or defaults is not seen here: Python tells it to the audit hook.
