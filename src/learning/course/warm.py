@@ -26,7 +26,7 @@ from typing import Any
 import matplotlib  # noqa: F401
 import pytest
 
-from learning.course.answers import Answers, read_ahead
+from learning.course.answers import Answers
 from learning.course.plugin import BEHAVIOUR_SECONDS, REMARK, time_limit
 from learning.course.reading import asked_for
 from learning.course.tasks import GRADED_TESTS, ROOT, TASKS
@@ -46,8 +46,6 @@ def warm_up() -> None:
     sys.modules.pop(GRADED_TESTS.stem, None)
     for task in TASKS.values():
         asked_for(task)
-    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        read_ahead(notebook)
     inspect.getmodule(warm_up.__code__)  # it looks at all modules, once
     gc.collect()
     gc.freeze()  # what is here now is never garbage, and forks need not look at it

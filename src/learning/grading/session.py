@@ -27,12 +27,12 @@ import pytest
 
 from learning import services
 from learning.course import warm
-from learning.course.answers import Answers, Unusable
+from learning.course.answers import Answers, Unusable, read_ahead
 from learning.course.judge import START_SECONDS, TASK_SECONDS
 from learning.course.plugin import Source
 from learning.course.reading import asked_for, shared_servers
 from learning.course.starters import written_answer
-from learning.course.tasks import TASKS, Task
+from learning.course.tasks import ROOT, TASKS, Task
 from learning.services import guard
 from learning.services.server import Server
 from learning.services.workspace import PREFIX
@@ -67,6 +67,8 @@ def serve(asking: socket.socket) -> None:
     """Judge the submissions that come through `asking`, one at a time, until the other side is closed."""
     libc = ctypes.CDLL(None)
     warm.warm_up()
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        read_ahead(notebook)  # most cells of a class are the lesson's own
     watch.remember()
     watch.changed()  # warm as well
     place = Path(tempfile.gettempdir())
