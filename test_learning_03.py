@@ -654,18 +654,18 @@ class TestMemoryStorage:
             for stamp in ("2026-01-01T12:00:00.250000+00:00", "2026-01-03T12:00:01.500000+00:00"):
                 checkpoint, *rest = a_checkpoint({"step": 1})
                 config = long_ago.put(config, checkpoint | {"ts": stamp}, *rest)
-            told = [(saver, customer) for customer in history.told] + [(long_ago, "finn")]
-            reports = {id(where): session_report(where) for where in (saver, long_ago)}
-            for where, customer in told:
-                stamps = [datetime.fromisoformat(found.checkpoint["ts"]) for found in where.list(thread(customer))]
-                came = reports[id(where)].get(customer, {}).get("duration")
-                expected = (max(stamps) - min(stamps)).total_seconds()
-                if not isinstance(came, Real) or abs(float(came) - expected) > 1e-5:
-                    idea = (
-                        "Take the oldest and the newest `ts` of namespace '', and give the seconds between them, days "
-                        "and fractions included."
-                    )
-                    raise Missed(expected=f"{expected} for {customer!r}", came=repr(came), idea=idea)
+            idea = (
+                "Take the oldest and the newest `ts` of namespace '', and give the seconds between them, days and "
+                "fractions included."
+            )
+            for where, customers in ((saver, history.told), (long_ago, ["finn"])):
+                report = session_report(where)
+                for customer in customers:
+                    stamps = [datetime.fromisoformat(found.checkpoint["ts"]) for found in where.list(thread(customer))]
+                    came = report.get(customer, {}).get("duration")
+                    expected = (max(stamps) - min(stamps)).total_seconds()
+                    if not isinstance(came, Real) or abs(float(came) - expected) > 1e-5:
+                        raise Missed(expected=f"{expected} for {customer!r}", came=repr(came), idea=idea)
 
         with behaviour("nodes: the tasks that each node was given"):
             compare(
