@@ -142,6 +142,14 @@ def test_lab_opens_on_the_lesson_and_takes_jupyters_options(project, started, ar
     assert argv[argv.index(f"--LabApp.default_url=/lab/tree/notebooks/{lesson}.ipynb") + 1 :] == passed_on
 
 
+@pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
+def test_lab_opens_for_root_as_well_which_one_is_in_a_container(project, started, monkeypatch, user, allowed):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert CliRunner().invoke(app, ["lab"]).exit_code == 0
+    [(_, argv, _)] = started
+    assert ("--allow-root" in argv) is allowed
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [

@@ -42,6 +42,8 @@ def command(path: Path, options: list[str]) -> list[str]:
     """The command line that opens Lab on a notebook of the course; `options` are Lab's own and win over ours."""
     return [
         *(sys.executable, "-m", "jupyterlab"),
+        # As in a container. What a learner's cells may do is what the learner may do, with Lab or without.
+        *(["--allow-root"] if os.geteuid() == 0 else []),
         f"--ServerApp.root_dir={ROOT}",
         # Not the notebook as an argument: this way the address that Lab prints leads to it as well.
         f"--LabApp.default_url=/lab/tree/{path.relative_to(ROOT).as_posix()}",

@@ -72,7 +72,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(browser, course: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """`learning lab`, of a user who has never used it."""
     home = tmp_path_factory.mktemp("home")
-    options = ("--no-browser", "--allow-root", "--port=0", "--expose-app-in-browser")
+    options = ("--no-browser", "--port=0", "--expose-app-in-browser")
     environment = of_course(course) | {"HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
     environment = {name: value for name, value in environment.items() if not name.startswith(("XDG_", "JUPYTERLAB_"))}
     with open(home / "log", "w") as log:
