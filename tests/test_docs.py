@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from learning.cli import app
-from learning.course.tasks import ROOT
+from learning.course.tasks import LESSONS, ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TERM = re.compile(r"^\| (.+?) \| .+ \| \[\d\]\((.+?)\) \|$", re.MULTILINE)
@@ -43,6 +43,18 @@ def test_the_glossary_names_the_lesson_that_explains_a_term():
         cells = nbformat.read(ROOT / "solutions" / Path(link).name, as_version=4).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         assert re.search(rf"\*{re.escape(term)}\*", text, re.IGNORECASE), f"{link} does not explain {term}"
+
+
+@pytest.mark.parametrize("lesson", [name for name, _ in LESSONS.values()])
+def test_the_minutes_of_a_lesson_add_up(lesson: str):
+    cells = nbformat.read(ROOT / "solutions" / f"{lesson}.ipynb", as_version=4).cells
+    text = "\n".join(cell.source for cell in cells)
+    tasks = dict(re.findall(r"^\| `(\w+)` \| .+ \| (\d+) \|$", text, re.MULTILINE))
+    assert tasks == dict(re.findall(r"^## Task \d · `(\w+)`\n\n.* · (\d+) minutes\*$", text, re.MULTILINE))
+    writing, [reading] = sum(map(int, tasks.values())), re.findall(r"takes about (\d+) minutes more", text)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [told] = re.findall(rf"^\| \[{lesson}\].+ \| (.+) \|$", readme, re.MULTILINE)
+    assert told == f"{writing + int(reading)} to {2 * writing + int(reading)}"
 
 
 def code(page: Path) -> str:

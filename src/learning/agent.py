@@ -1,4 +1,4 @@
-"""A support agent for an online shop: the one graph that every lesson checkpoints.
+"""A support agent for an online shop: the graph that lessons 1 to 4 checkpoint.
 
     START ─► assistant ─┬─► look_up   one task for each order, side by side  ─► assistant
                         ├─► refund    a subgraph: check ─► approve ─► pay    ─► assistant

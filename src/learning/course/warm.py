@@ -34,8 +34,11 @@ from learning.course.tasks import GRADED_TESTS, ROOT, TASKS
 CPU_SECONDS = 120
 """The CPU time that one task may use, even if nobody is left to end it."""
 
-OPTIONS = (f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-s", "--tb=line", "--assert=plain")
-OPTIONS += ("-p", "no:unraisableexception")  # it warns, which nobody would read, and collects garbage ten times for it
+OPTIONS = (
+    *(f"--rootdir={ROOT}", "-s", "--tb=line", "--assert=plain"),
+    *("-p", "no:cacheprovider"),
+    *("-p", "no:unraisableexception"),  # it warns, which nobody would read, and collects garbage ten times for it
+)
 
 
 def warm_up() -> None:
