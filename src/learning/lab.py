@@ -44,6 +44,7 @@ def command(path: Path, options: list[str]) -> list[str]:
         *(sys.executable, "-m", "jupyterlab"),
         # As in a container. What a learner's cells may do is what the learner may do, with Lab or without.
         *(["--allow-root"] if os.geteuid() == 0 else []),
+        "--log-level=WARN",  # what is left is the address
         f"--ServerApp.root_dir={ROOT}",
         # Not the notebook as an argument: this way the address that Lab prints leads to it as well.
         f"--LabApp.default_url=/lab/tree/{path.relative_to(ROOT).as_posix()}",
@@ -80,6 +81,7 @@ def run(lesson: str, options: list[str]) -> None:
     path = notebook(lesson)
     open_contents()
     argv = command(path, options)
+    print(f"JupyterLab opens {path.relative_to(ROOT)}. Ctrl+C here ends it; what is saved stays.", flush=True)
     os.execve(argv[0], argv, environment())
 
 

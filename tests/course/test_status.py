@@ -49,7 +49,7 @@ def test_every_lesson_and_every_task_is_told_in_order(form: int):
     assert "1 of 4, 1 h 7 min" in text and "0 of 5, 0 min" in text
     for mark in ("✓ custom_memory_lru", "✗ memory_monitoring", "○ memory_compression"):
         assert mark in text
-    assert "Next: memory_monitoring, in notebooks/01_memory.ipynb (learning lab 1)" in text
+    assert "Next: memory_monitoring, in notebooks/01_memory.ipynb" in text
 
 
 def test_a_terminal_s_lines_are_not_too_long_and_no_mark_is_torn_from_its_task():

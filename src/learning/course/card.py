@@ -91,8 +91,9 @@ def _opening(verdict: Verdict) -> str:
     if verdict.outcome == "passed":
         return "Well done: every behaviour holds."
     if verdict.outcome == "not attempted":
-        reason = verdict.reason.removeprefix("not attempted yet: ").removeprefix("not attempted: ")
-        return "Write the answer, run its cell, and check again" + (f" ({reason})." if reason else ".")
+        _, _, reason = verdict.reason.partition(": ")
+        told = f" ({reason})" if reason and not reason.startswith("open ") else ""  # it is open
+        return f"Write the answer, run its cell, and check again{told}."
     return verdict.reason if verdict.outcome == "not judged" else ""
 
 

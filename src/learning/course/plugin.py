@@ -101,7 +101,7 @@ class Work:
         except KeyError:
             misspelt = self._answers.resembling(name)
             if misspelt is None:
-                pytest.skip(f"not attempted yet: nothing in {self._notebook.name} defines {name}")
+                pytest.skip(f"not attempted yet: {name} is not defined")
             raise Missed(
                 came=f"The test looks for {name}, and the notebook has {misspelt}: rename it.", idea=MEND_FIRST
             ) from None

@@ -55,7 +55,7 @@ def _next(journal: Journal) -> str:
     waiting = next((task for task in TASKS.values() if task.available and task.name not in journal.passed), None)
     if waiting is None:
         return "All tasks that are here are solved."
-    return f"Next: `{waiting.name}`, in notebooks/{waiting.notebook} (`learning lab {waiting.lesson}`)"
+    return f"Next: `{waiting.name}`, in notebooks/{waiting.notebook}"
 
 
 def _outcome(journal: Journal, task: Task) -> str:
