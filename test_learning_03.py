@@ -123,23 +123,19 @@ from learning.course.on_redis import (
     Talk,
     after_round_trips,
     another_connection_each_time,
-    attempted,
     changed_keys,
     commands,
     counting,
     difference,
     fail_to_initialize,
-    in_time,
     keys_of,
     limited,
-    own_server,
     owner,
     quick_failover,
-    server,
     taken_over,
-    until,
 )
 from learning.course.on_s3 import TOLD, before_first, bucket, short_pages, writes_of
+from learning.course.on_servers import attempted, in_time, own_server, server, until
 from learning.course.on_tiers import Asking, Clock, Gone, OnlyAsync, Slow, Tier, held, samples
 from learning.course.scenarios import (
     History,

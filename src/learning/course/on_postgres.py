@@ -22,7 +22,7 @@ from psycopg_pool import ConnectionPool
 from learning import services
 
 from .expect import Missed
-from .on_redis import in_time
+from .on_servers import in_time
 from .plugin import unattempted
 from .starters import UNWRITTEN
 from .tasks import TASKS

@@ -1,4 +1,4 @@
-"""What the tests of lesson 2 stand on: servers, agents that talk while a server is killed, and exact comparison."""
+"""What the tests of lesson 2 stand on: Redis watched and disturbed, agents that talk meanwhile, exact comparison."""
 
 import dataclasses
 import math
@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy
-import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
@@ -26,82 +24,15 @@ from redis.exceptions import RedisClusterException
 from learning import services
 from learning.agent import build_agent
 from learning.bench.proxy import Proxy
-from learning.services.server import Node, S, wait_for
+from learning.services.server import Node, wait_for
 
-from .expect import Missed, unwritten
-from .plugin import unattempted
+from .expect import Missed
 from .scenarios import shorten, thread
-from .tasks import TASKS
-
-Result = TypeVar("Result")
 
 AGAIN = (
     "In a failover the master of a key changes: ask the cluster again who has the slot (which may fail as well), and "
     "send the same commands again, until `seconds` have passed."
 )
-
-
-def attempted(task: str, *calls: Callable[[], Any]) -> None:
-    """Skip a test where none of some first calls finds anything written yet: no server has to start to say so."""
-    for call in calls:
-        try:
-            call()
-        except Exception as error:  # whatever else is wrong, behaviours tell
-            if unwritten(error):
-                continue
-        return
-    pytest.skip(unattempted(TASKS[task], Path(TASKS[task].notebook)))
-
-
-def own_server(kind: Callable[[], S]) -> S:
-    """A server for one test alone, which may break it. Where there is none to be had, nothing can be judged."""
-    try:
-        return kind()
-    except services.ServiceError as error:
-        pytest.skip(f"there is no server to judge with: {error}")
-
-
-def server(kind: Callable[[], S]) -> S:
-    """The one server of a kind that this process uses, whole."""
-    return own_server(lambda: services.keep(kind))
-
-
-def in_time(seconds: float, what: str, idea: str, ask: Callable[[], Result]) -> Result:
-    """The result of a call that has to come back in time.
-
-    Raises:
-        Missed: if it does not. The call goes on in a thread of its own.
-    """
-    results: list[Result] = []
-    errors: list[BaseException] = []
-
-    def call() -> None:
-        try:
-            results.append(ask())
-        except BaseException as error:
-            errors.append(error)
-
-    asking = threading.Thread(target=call, daemon=True)
-    asking.start()
-    asking.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise Missed(expected=f"{what} comes back within {seconds:g} seconds", came="it is still waiting", idea=idea)
-    return results[0]
-
-
-def until(condition: Callable[[], bool], seconds: float, idea: str, expected: str) -> None:
-    """Wait until something is so; `expected` says what.
-
-    Raises:
-        Missed: if it is not so in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Missed(expected=expected, came=f"it is not so after {seconds:g} seconds more", idea=idea)
-        time.sleep(0.02)
 
 
 @contextmanager
