@@ -56,9 +56,7 @@ def build(root: Path) -> list[str]:
             done.append(f"cleaned {path.relative_to(root)}")
         target, text = root / "notebooks" / path.name, _as_text(_starter(master))
         if target.exists() and _worked_in(target):
-            kept = _free_name(target)
-            os.replace(target, kept)
-            done.append(f"kept {kept.relative_to(root)}, because it has been worked in")
+            done.append(f"kept {_put_aside(target).relative_to(root)}, because it has been worked in")
         if atomic.write(target, text.encode()):
             done.append(f"wrote {target.relative_to(root)}")
     return done
@@ -74,8 +72,7 @@ def reset(root: Path, lesson: str) -> Path | None:
     text = _as_text(_starter(_cleaned(_read(root / "solutions" / target.name))))
     kept = None
     if target.exists() and target.read_bytes() != text.encode():
-        kept = _free_name(target)
-        os.replace(target, kept)
+        kept = _put_aside(target)
     atomic.write(target, text.encode())
     return kept
 
@@ -267,6 +264,9 @@ def _worked_in(path: Path) -> bool:
         return True
 
 
-def _free_name(path: Path) -> Path:
+def _put_aside(path: Path) -> Path:
+    """Rename a notebook to the first name beside it that is free, and return that."""
     names = (path.with_name(f"{path.stem}.kept-{number}.ipynb") for number in range(1, 10_000))
-    return next(name for name in names if not name.exists())
+    kept = next(name for name in names if not name.exists())
+    os.replace(path, kept)
+    return kept
