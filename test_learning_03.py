@@ -95,11 +95,8 @@ from learning.course.on_migration import (
     values_of,
 )
 from learning.course.on_postgres import (
-    AWKWARD,
-    DIGITS,
     HOT_QUERIES,
     Migration,
-    a_history,
     closed_to_all,
     database,
     drop_tables,
@@ -115,7 +112,6 @@ from learning.course.on_postgres import (
     superuser,
     tables_of,
     tries_of,
-    where_they_differ,
     written,
 )
 from learning.course.on_redis import (
@@ -134,6 +130,7 @@ from learning.course.on_redis import (
     quick_failover,
     taken_over,
 )
+from learning.course.on_reports import AWKWARD, DIGITS, a_history, where_they_differ
 from learning.course.on_s3 import TOLD, before_first, bucket, short_pages, writes_of
 from learning.course.on_servers import attempted, in_time, own_server, server, until
 from learning.course.on_tiers import Asking, Clock, Gone, OnlyAsync, Slow, Tier, held, samples
