@@ -5,11 +5,9 @@ answer.
 """
 
 import copy
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,19 +27,15 @@ from langgraph.checkpoint.base.id import uuid6
 
 from .codec import Codec, Pointer, Writer, split
 from .errors import Conflict, InvalidRequest, NotStorable, ThreadDeleted, Unreadable
+from .listing import PAGE, Listing
+from .names import config_of, configured, each_of, key_of, require_short, run_key, space_key, text_of
 from .program import Program
 from .recall import Items, Manifest, Plain, Recall
 from .records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Row, Scan, Sweep, Task
 from .serde import ExactSerializer
 
-PAGE = 100
-"""How many checkpoints are read at once."""
-
 ALL_THREADS = 1000
 """How many records are asked for at once, of all threads: some engines look at each thread for that."""
-
-LONGEST_ID = 255
-"""The most bytes of a checkpoint's id or a task's."""
 
 TOMBSTONE_SECONDS = 24 * 3600
 """How long writes that come late to a deleted thread are refused."""
@@ -58,7 +52,7 @@ class Core:
 
     def __init__(self, codec: Codec, *, tenant: str = "", fencing: bool = False, seconds: float | None = None):
         self._codec = codec
-        self._owner = _key(8, "tenant", tenant)
+        self._owner = key_of(8, "tenant", tenant)
         self._fencing = fencing
         self._seconds = seconds
         self._recall = Recall()
@@ -79,7 +73,7 @@ class Core:
         new_versions: ChannelVersions,
     ) -> Program[RunnableConfig]:
         """Store a checkpoint; see `BaseCheckpointSaver.put`."""
-        lineage = _lineage(checkpoint["id"], _configured(config)[2])
+        lineage = _lineage(checkpoint["id"], configured(config)[2])
         return (yield from self._put(config, checkpoint, metadata, new_versions, lineage))
 
     def _put(
@@ -90,7 +84,7 @@ class Core:
         new_versions: ChannelVersions,
         lineage: str | None,
     ) -> Program[RunnableConfig]:
-        thread_id, ns, parent = _configured(config)
+        thread_id, ns, parent = configured(config)
         place = self._place(thread_id, ns, checkpoint["id"])
         metadata = get_checkpoint_metadata(config, metadata)
         rest = {key: value for key, value in checkpoint.items() if key != "channel_values"}
@@ -118,12 +112,12 @@ class Core:
                 new_epoch=_new_epoch() if known.epoch is None else 0,
                 lineage=lineage,
                 extends=(parent or "") if fenced else None,
-                run=_run(metadata.get("run_id")),
+                run=run_key(metadata.get("run_id")),
                 seconds=self._seconds,
             )
             if self._settled(outcome, place, thread_id, writer):
                 self._recall.remember_row(place, Manifest(outcome.epoch, checkpoint["channel_versions"], values))
-                return _config(thread_id, ns, place.id)
+                return config_of(thread_id, ns, place.id)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -132,12 +126,12 @@ class Core:
         indexed = [
             (WRITES_IDX_MAP.get(channel, index), channel, value) for index, (channel, value) in enumerate(writes)
         ]
-        lineage = _lineage(_configured(config)[2], None)
-        yield from self._put_writes(config, indexed, _text(task_id, "task_id"), task_path, lineage)
+        lineage = _lineage(configured(config)[2], None)
+        yield from self._put_writes(config, indexed, text_of(task_id, "task_id"), task_path, lineage)
 
     def get_tuple(self, config: RunnableConfig) -> Program[CheckpointTuple | None]:
         """One checkpoint; see `BaseCheckpointSaver.get_tuple`."""
-        thread_id, ns, checkpoint_id = _configured(config)
+        thread_id, ns, checkpoint_id = configured(config)
         place = self._place(thread_id, ns, checkpoint_id or "")
         plain = self._recall.plain(place.thread)
         known = self._recall.held(place.thread, place.space, plain)
@@ -155,20 +149,20 @@ class Core:
         named = config.get("configurable", {}) if config is not None else {}
         if config is not None and "thread_id" not in named:
             raise InvalidRequest("The config names no thread. To list all threads, use None.")
-        thread = self._thread(_text(named["thread_id"], "thread_id")) if named else None
-        ns = _text(named["checkpoint_ns"] or "", "checkpoint_ns") if "checkpoint_ns" in named else None
+        thread = self._thread(text_of(named["thread_id"], "thread_id")) if named else None
+        ns = text_of(named["checkpoint_ns"] or "", "checkpoint_ns") if "checkpoint_ns" in named else None
         scan = Scan(
             owner=self._owner,
             thread=thread,
-            space=None if ns is None else _space(ns),
+            space=None if ns is None else space_key(ns),
             before=(before["configurable"].get("checkpoint_id") or None) if before else None,
             count=PAGE if thread else ALL_THREADS,
         )
-        listing = _Listing(scan, named.get("checkpoint_id") or None, filter or {}, limit)
+        listing = Listing(scan, named.get("checkpoint_id") or None, filter or {}, limit)
         while not listing.done:
             yield self._page(listing)
 
-    def _page(self, listing: "_Listing") -> Program[list[CheckpointTuple]]:
+    def _page(self, listing: Listing) -> Program[list[CheckpointTuple]]:
         if not listing.rows:
             listing.add((yield listing.scan))
         wanted = [row for row in listing.page() if listing.id in (None, row.place.id)]
@@ -184,20 +178,20 @@ class Core:
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Program[None]:
         """Remove the checkpoints that these runs made, in all threads, with their writes."""
-        for run_id in _each(run_ids, "run_ids"):
-            while rows := (yield Scan(owner=self._owner, run=_run(run_id), count=ALL_THREADS)):
+        for run_id in each_of(run_ids, "run_ids"):
+            while rows := (yield Scan(owner=self._owner, run=run_key(run_id), count=ALL_THREADS)):
                 yield from self._remove([row.place for row in rows])
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Program[None]:
         """Copy all checkpoints of a thread, with their writes, oldest first."""
-        target = _text(target_thread_id, "target_thread_id")
-        rows = yield from self._rows(_text(source_thread_id, "source_thread_id"))
+        target = text_of(target_thread_id, "target_thread_id")
+        rows = yield from self._rows(text_of(source_thread_id, "source_thread_id"))
         for row in reversed(rows):
             batch = yield Read(row.place.thread, [row.place])
             for tuple_ in self._tuples(batch):
                 ns, checkpoint = tuple_.config["configurable"]["checkpoint_ns"], tuple_.checkpoint
-                parent = _configured(tuple_.parent_config)[2] if tuple_.parent_config else None
-                above, here = _config(target, ns, parent), _config(target, ns, row.place.id)
+                parent = configured(tuple_.parent_config)[2] if tuple_.parent_config else None
+                above, here = config_of(target, ns, parent), config_of(target, ns, row.place.id)
                 # Older than any deletion of the target, and yet not late: so without a lineage.
                 yield from self._put(above, checkpoint, tuple_.metadata, checkpoint["channel_versions"], None)
                 for task_path, task_id, index, channel, value in self._writes(batch, row.place, Plain()):
@@ -210,7 +204,7 @@ class Core:
         """
         if strategy not in ("keep_latest", "delete"):
             raise InvalidRequest(f"There is no strategy {strategy!r} for pruning: use 'keep_latest' or 'delete'.")
-        for thread_id in _each(thread_ids, "thread_ids"):
+        for thread_id in each_of(thread_ids, "thread_ids"):
             if strategy == "delete":
                 yield from self._drop(thread_id, horizon="", seconds=0)
             else:
@@ -227,7 +221,7 @@ class Core:
         if newest < 1:
             raise InvalidRequest("A thread keeps at least its newest checkpoint. To remove all, use delete_thread.")
         since = (datetime.now(UTC) - younger_than).isoformat() if younger_than else None
-        rows = yield from self._rows(_text(thread_id, "thread_id"))
+        rows = yield from self._rows(text_of(thread_id, "thread_id"))
         kept = self._kept(rows, newest, since)
         gone = [row.place for row in rows if row.place not in kept]
         if not dry_run:
@@ -249,11 +243,11 @@ class Core:
         seeds: dict[str, Any] = {}
         batch = (yield from self._get(config)) if channels else None
         while batch and batch.rows and len(seeds) < len(writes):
-            thread_id, ns, _ = _configured(config)
+            thread_id, ns, _ = configured(config)
             parent = self._codec.opened_row(batch.rows[0])[1]
             if parent is None:
                 break
-            batch = yield from self._get(_config(thread_id, ns, parent))
+            batch = yield from self._get(config_of(thread_id, ns, parent))
             for row in batch.rows:
                 missing = writes.keys() - seeds.keys()
                 for _, task_id, _, channel, value in reversed(self._writes(batch, row.place, Plain(), missing)):
@@ -269,7 +263,7 @@ class Core:
     # --- parts of programs --------------------------------------------------------------------------------------------
 
     def _get(self, config: RunnableConfig) -> Program[Batch]:
-        thread_id, ns, checkpoint_id = _configured(config)
+        thread_id, ns, checkpoint_id = configured(config)
         place = self._place(thread_id, ns, checkpoint_id or "")
         return (yield Get(place.thread, place.space, checkpoint_id))
 
@@ -281,11 +275,11 @@ class Core:
         task_path: str,
         lineage: str | None,
     ) -> Program[None]:
-        thread_id, ns, checkpoint_id = _configured(config)
+        thread_id, ns, checkpoint_id = configured(config)
         if checkpoint_id is None:
             raise InvalidRequest("Writes belong to a checkpoint: the config has no checkpoint_id.", thread_id=thread_id)
         place = self._place(thread_id, ns, checkpoint_id)
-        _require_short(task_id, "task_id")
+        require_short(task_id, "task_id")
         if not writes:
             return
         while True:
@@ -340,7 +334,7 @@ class Core:
         return [found[place] for place in places if place in found]
 
     def _drop(self, thread_id: str, horizon: str, seconds: float) -> Program[None]:
-        thread = self._thread(_text(thread_id, "thread_id"))
+        thread = self._thread(text_of(thread_id, "thread_id"))
         yield Drop(thread, horizon, seconds)
         self._recall.forget(thread)
 
@@ -409,10 +403,10 @@ class Core:
                 self._recall.remember_row(row.place, manifest)
             tuples.append(
                 CheckpointTuple(
-                    config=_config(thread_id, ns, row.place.id),
+                    config=config_of(thread_id, ns, row.place.id),
                     checkpoint=checkpoint | {"channel_values": values},
                     metadata=metadata,
-                    parent_config=None if parent is None else _config(thread_id, ns, parent),
+                    parent_config=None if parent is None else config_of(thread_id, ns, parent),
                     pending_writes=writes,
                 )
             )
@@ -444,102 +438,11 @@ class Core:
     # --- places -------------------------------------------------------------------------------------------------------
 
     def _thread(self, thread_id: str) -> bytes:
-        return self._owner + _key(12, "thread", thread_id)
+        return self._owner + key_of(12, "thread", thread_id)
 
     def _place(self, thread_id: str, ns: str, checkpoint_id: str) -> Place:
-        _require_short(checkpoint_id, "checkpoint_id")
-        return Place(self._thread(thread_id), _space(ns), checkpoint_id)
-
-
-@dataclass
-class _Listing:
-    """How far a listing has come."""
-
-    scan: Scan
-    id: str | None
-    filter: Mapping[str, Any]
-    left: int | None
-    """How many checkpoints it may still give, if not all."""
-
-    def __post_init__(self) -> None:
-        self.rows: Sequence[Row] = ()
-        """What has been asked for and not been read yet."""
-        self._more = True
-        if self.left is not None and not self.filter and self.id is None:
-            self.scan = replace(self.scan, count=min(self.scan.count, max(self.left, 1)))
-
-    @property
-    def done(self) -> bool:
-        """Whether there is nothing more to give."""
-        return not (self.rows or self._more) or (self.left is not None and self.left <= 0)
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """The answer to the scan; the next one is for what comes after it."""
-        self.rows = rows
-        self._more = len(rows) == self.scan.count
-        if self._more:
-            self.scan = replace(self.scan, below=rows[-1].place)
-
-    def page(self) -> Sequence[Row]:
-        """The rows to read next."""
-        page, self.rows = self.rows[:PAGE], self.rows[PAGE:]
-        return page
-
-    def give(self, count: int) -> None:
-        """So many checkpoints are given to the caller."""
-        if self.left is not None:
-            self.left -= count
-
-
-def _configured(config: RunnableConfig) -> tuple[str, str, str | None]:
-    """The thread, the namespace and the checkpoint that a config names."""
-    named = config.get("configurable", {})
-    if "thread_id" not in named:
-        raise InvalidRequest('The config names no thread: {"configurable": {"thread_id": "…"}}.')
-    checkpoint_id = named.get("checkpoint_id") or None
-    ns = _text(named.get("checkpoint_ns") or "", "checkpoint_ns")
-    return _text(named["thread_id"], "thread_id"), ns, checkpoint_id and _text(checkpoint_id, "checkpoint_id")
-
-
-def _config(thread_id: str, ns: str, checkpoint_id: str | None) -> RunnableConfig:
-    named = {"thread_id": thread_id, "checkpoint_ns": ns}
-    return {"configurable": named | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
-
-
-def _text(name: Any, what: str) -> str:
-    if not isinstance(name, str | int):
-        raise InvalidRequest(f"{what} is a string, not {type(name).__name__}.")
-    return str(name)
-
-
-def _each(names: Any, what: str) -> list[str]:
-    """Names that a caller wants something removed for: none may be missing, and no string is a list of letters."""
-    if isinstance(names, str | bytes):
-        raise InvalidRequest(f"{what} is a list of strings, not one.")
-    if not all(isinstance(each, str | int) and each != "" for each in names):
-        raise InvalidRequest(f"{what} has something else than names in it: {list(names)!r}. Nothing was removed.")
-    return [str(each) for each in names]
-
-
-def _require_short(name: str, what: str) -> None:
-    try:
-        if len(name.encode()) > LONGEST_ID:
-            raise InvalidRequest(f"{what} has {len(name.encode()):,} bytes; {LONGEST_ID} are allowed.")
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{what} is no Unicode text: {error}.") from error
-
-
-def _key(size: int, kind: str, name: str) -> bytes:
-    """A name of any length and any characters as a few bytes, which no other name shares."""
-    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=size, person=kind.encode()).digest()
-
-
-def _space(ns: str) -> bytes:
-    return _key(8, "namespace", ns)
-
-
-def _run(run_id: Any) -> bytes:
-    return _key(16, "run", str(run_id)) if run_id else b""
+        require_short(checkpoint_id, "checkpoint_id")
+        return Place(self._thread(thread_id), space_key(ns), checkpoint_id)
 
 
 def _new_epoch() -> int:
