@@ -10,6 +10,7 @@ from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from learning import services
@@ -84,8 +85,10 @@ def cluster(_cluster):
 
 @pytest.fixture
 def postgres(_postgres):
-    """A PostgreSQL that archives, whole again."""
+    """A PostgreSQL that archives, whole again and empty."""
     _postgres.heal()
+    with psycopg.connect(_postgres.url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     return _postgres
 
 

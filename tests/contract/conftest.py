@@ -141,7 +141,4 @@ def _empty(request: pytest.FixtureRequest, kind: str) -> Storage:
     server = request.getfixturevalue(kind)
     if kind == "s3":
         return Storage(kind, server.url.replace("?", f"/{uuid4().hex}?"), server)
-    if kind == "postgres":
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute("DROP TABLE IF EXISTS lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema")
     return Storage(kind, server.url, server)

@@ -26,8 +26,6 @@ TABLES = "lg_threads, lg_checkpoints, lg_items, lg_writes, lg_schema"
 
 @pytest.fixture
 def url(postgres) -> str:
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
     with open_saver(postgres.url):
         return postgres.url
 
