@@ -382,7 +382,30 @@ WRONG = [
         ("sample gives the bytes",),
         ("before its first checkpoint",),
     ),
+    Wrong(
+        "memory_monitoring",
+        "what was weighed is thrown away",
+        {
+            "        total = sum(sizes.values())\n": "        total = sum(sizes.values())\n        self.saver.storage.clear()\n"
+        },
+        ("sample gives the bytes", "hovering", "recovery", "a limit that is reached", "a jump"),
+        ("looks, and changes nothing",),
+    ),
     # --- memory_compression ---
+    Wrong(
+        "memory_compression",
+        "what is loaded has never left the process",
+        {
+            "import zlib\n": "import zlib\n\nKEPT = {}\n",
+            "packed = zlib.compress(data)\n": 'packed = b"number %d" % len(KEPT)\n        KEPT[packed] = zlib.compress(data)\n',
+            "unpacker = zlib.decompressobj()\n": (
+                "unpacker = zlib.decompressobj()\n        if data not in KEPT:\n"
+                '            raise ValueError("unknown")\n        data = KEPT[data]\n'
+            ),
+        },
+        ("every state comes back",),
+        ("Another process loads",),
+    ),
     Wrong(
         "memory_compression",
         "everything is compressed",
@@ -577,6 +600,13 @@ WRONG = [
         ("whatever its type",),
     ),
     # --- memory_analytics ---
+    Wrong(
+        "memory_analytics",
+        "a duration that is no number",
+        {'"duration": (last - first).total_seconds()': '"duration": float("nan")'},
+        ("duration",),
+        ("Take the oldest and the newest",),
+    ),
     Wrong(
         "memory_analytics",
         "the subgraph's checkpoints are counted too",

@@ -42,8 +42,6 @@ class Hostile:
         return [(self.body, " " * 4), (self.init, " " * 8), (self.sample, " " * 8)]
 
 
-PATCHED = "which its judge uses; no points"
-
 FORGED = """
 import json
 from learning.course.reading import behaviours
@@ -67,6 +65,11 @@ FOR_MARKS = [
         sample="return type('Any', (dict,), {'__eq__': lambda *_: True, '__ne__': lambda *_: False, '__hash__': None})()",
     ),
     Hostile(
+        "says that it is of another class, and equal",
+        "",
+        sample="return type('Any', (), {'__class__': property(lambda self: dict), '__eq__': lambda *_: True, '__iter__': lambda self: iter(())})()",
+    ),
+    Hostile(
         "a number that claims to be any number", "", sample="return type('Any', (int,), {'__eq__': lambda *_: True})()"
     ),
     Hostile(
@@ -76,7 +79,7 @@ FOR_MARKS = [
     ),
     Hostile(
         "puts its own function into the test's module",
-        "changed test_learning_03.expect, which its judge uses",
+        "uses sys.modules",
         init="for name in list(sys.modules):\n    if name.startswith('test_learning'):\n        sys.modules[name].expect = lambda *_: None",
     ),
     Hostile(
@@ -90,14 +93,82 @@ FOR_MARKS = [
         body="import numpy\nnumpy.allclose = lambda *_, **__: True",
     ),
     Hostile(
-        "replaces a module of the judge",
-        "changed learning.course.expect",
-        body="import types\nfake = types.ModuleType('fake')\nfake.__dict__.update(vars(sys.modules['learning.' 'course.expect']))\n"
-        "fake.expect = lambda *_: None\nsys.modules['learning.' 'course.expect'] = fake",
+        "looks for a module of the judge in Python's table",
+        "",
+        init="sys.modules['learning.' 'course.expect'].expect = lambda *_: None",
+    ),
+    Hostile(
+        "replaces a word of the judge, by a name that is made of parts",
+        "",
+        init="import importlib\nfor name in ('test_learning' '_03', 'learning.' 'course.expect'):\n"
+        "    try: importlib.import_module(name).expect = lambda *_: None\n    except ImportError: pass",
+    ),
+    Hostile(
+        "goes to the judge from the package that it may import",
+        "uses learning.grading.watch, a part of its judge",
+        init="import learning\nlearning.grading.watch._before.clear()",
+    ),
+    Hostile(
+        "asks the tests themselves",
+        "uses test_learning_03.sizes, a part of its judge",
+        sample="import test_learning_03\nreturn test_learning_03.sizes(None)",
+    ),
+    Hostile(
+        "is in the way when the tests are imported",
+        "",
+        body="class Finder:\n    @staticmethod\n    def find_spec(name, path=None, target=None):\n"
+        "        if name.startswith('test_'):\n            sys.modules['learning.' 'course.expect'].expect = lambda *_: None\n"
+        "sys.meta_path.insert(0, Finder)",
+    ),
+    Hostile(
+        "has pytest load a plugin of its own",
+        "",
+        body="os.environ['PYTEST_ADDOPTS'] = '-p evil'\nsys.path.insert(0, '.')",
+        beside={
+            "evil.py": "import pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_makereport(item, call):\n    call.excinfo = None"
+        },
+    ),
+    Hostile(
+        "changes a module below the words",
+        "changed abc.ABCMeta.__instancecheck__",
+        init="import abc\nreal = abc.ABCMeta.__instancecheck__\nabc.ABCMeta.__instancecheck__ = lambda cls, each: real(cls, each)",
+    ),
+    Hostile(
+        "has a library give other code to the judge",
+        "reached into the functions of its judge",
+        init="import functools, json\nfunctools.update_wrapper(json.dumps, lambda *a, **k: '{}', assigned=('__code__',), updated=())",
+    ),
+    Hostile(
+        "has a library walk the frames",
+        "looked into the frames of its judge",
+        sample="import traceback\nfor frame, _ in traceback.walk_stack(None):\n    names = getattr(frame, 'f_' 'locals')\n"
+        "    if 'saver' in names and 'held' in names: return names['held']\nreturn {}",
+    ),
+    Hostile(
+        "walks the frames in a module beside",
+        "looked into the frames of its judge",
+        init="import helper\nself.go = helper.go",
+        sample="return self.go()",
+        beside={
+            "helper.py": "import sys\ndef go():\n    frame = sys._getframe()\n    while frame:\n"
+            "        if 'held' in frame.f_locals: return frame.f_locals['held']\n        frame = frame.f_back\n    return {}"
+        },
+    ),
+    Hostile(
+        "says what the test should have said",
+        "wrote a result of its own in place of its judge",
+        init="import traceback\nfor frame, _ in traceback.walk_stack(None):\n    tell = getattr(frame, 'f_' 'locals').get('tell')\n"
+        "    if tell: break\nfor said in [{'behaviour': {}}, {'flag': 1}, {'over': True}, {'outcome': 'great'}, {'outcome': 'passed'}, 5]:\n"
+        "    tell(said)\ntell({'started': True})",
+    ),
+    Hostile(
+        "makes the known wrong answer right",
+        "",
+        init="import glob\nfor path in glob.glob('/tmp/*/*.ipynb'): open(path, 'w').write('no notebook')\nraise ValueError",
     ),
     Hostile(
         "patches pytest",
-        "uses pytest, a part of its judge",
+        "changed _pytest.subtests.Subtests.test",
         body="import pytest, contextlib\npytest.Subtests.test = lambda self, *_, **__: contextlib.suppress(BaseException)",
     ),
     Hostile(
@@ -107,7 +178,7 @@ FOR_MARKS = [
     ),
     Hostile(
         "patches the plugin's errors away",
-        PATCHED,
+        "uses learning.course.expect, a part of its judge",
         init="sys.modules['learning.' 'course.expect'].Missed.__init__ = lambda self, **_: sys.exit(0)",
     ),
     Hostile(
@@ -146,7 +217,9 @@ FOR_MARKS = [
     ),
     Hostile("traces its judge", "traced its judge", init="sys.settrace(lambda *_: None)"),
     Hostile("uses ctypes", "used ctypes", init="import ctypes\nctypes.CDLL(None).getpid()"),
-    Hostile("has the test skipped", "uses pytest, a part of its judge", init="import pytest\npytest.skip('all good')"),
+    Hostile(
+        "has the test skipped", "uses pytest, by which it is judged", init="import pytest\npytest.skip('all good')"
+    ),
     Hostile("interrupts the test", "ended the Python process", init="raise KeyboardInterrupt"),
     Hostile(
         "empties later cells of the notebook",
@@ -176,6 +249,20 @@ ON_THE_MACHINE = [
         init="import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\nwhile True: time.sleep(1)",
     ),
     Hostile("leaves", "ended the Python process (exit code 0)", init="os._exit(0)"),
+    Hostile(
+        "dies of a signal without a name", "crashed the Python process (signal 40)", init="os.kill(os.getpid(), 40)"
+    ),
+    Hostile("leaves no depth for the tests", "", body="sys.setrecursionlimit(60)"),
+    Hostile(
+        "leaves no way to import the tests", "", body="sys.path.clear()\nsys.path_hooks.clear()\nsys.meta_path.clear()"
+    ),
+    Hostile("is in the way of what its judge writes", "", beside={"wrong": ""}),
+    Hostile(
+        "starts for ever",
+        "still running after 60 seconds",
+        init="import time, traceback\nfor frame, _ in traceback.walk_stack(None):\n    tell = getattr(frame, 'f_' 'locals').get('tell')\n"
+        "    if tell: break\nwhile True:\n    try:\n        while True: tell({'started': True}); time.sleep(1)\n    except BaseException: pass",
+    ),
     Hostile(
         "crashes", "crashed the Python process (SIGSEGV)", init="import signal\nos.kill(os.getpid(), signal.SIGSEGV)"
     ),

@@ -184,7 +184,7 @@ class Answers:
 
     def _broken_definition(self, name: str) -> BrokenCell | None:
         """The last broken cell that looks as if it defined `name`."""
-        defines = re.compile(rf"^\s*(?:(?:class|(?:async\s+)?def)\s+{name}\b|{name}\s*=)", re.MULTILINE)
+        defines = re.compile(rf"^[ \t]*(?:(?:class|(?:async[ \t]+)?def)[ \t]+{name}\b|{name}[ \t]*=)", re.MULTILINE)
         found = [cell for cell in self._broken if defines.search(cell.source)]
         return max(found, key=lambda cell: (cell.tagged, cell.cell), default=None)
 
@@ -267,7 +267,8 @@ def _code_cells(path: Path) -> Iterator[tuple[str, str, bool]]:
         if source:
             metadata = cell.get("metadata")
             metadata = metadata if isinstance(metadata, dict) else {}
-            tagged = "answer" in (metadata.get("tags") or [])
+            tags = metadata.get("tags")
+            tagged = isinstance(tags, list) and "answer" in tags
             ours = metadata["learning"] if isinstance(metadata.get("learning"), dict) else {}
             task = str(ours.get("task", ""))
             if tagged and task and task not in tasks:  # a number is not shown beside a cell; a copy needs one

@@ -79,27 +79,28 @@ def unwritten(error: BaseException) -> bool:
 
 def _plain(value: Any) -> Any:
     """The same data in built-in types, so that no `__eq__` of a learner's decides."""
+    kind = type(value)  # whatever it says that its class is
     if value is None:
         return None
-    if isinstance(value, bool):
+    if kind is bool:
         return "bool", value
-    if isinstance(value, int):
+    if issubclass(kind, int):
         return int.__int__(value)
-    if isinstance(value, float):
+    if issubclass(kind, float):
         return float.__float__(value)
-    if isinstance(value, Integral):  # numpy's, say
+    if issubclass(kind, Integral):  # numpy's, say
         return int(value)
-    if isinstance(value, Real):
+    if issubclass(kind, Real):
         return float(value)
-    if isinstance(value, str):
+    if issubclass(kind, str):
         return str.__str__(value)
-    if isinstance(value, bytes):
+    if issubclass(kind, bytes):
         return bytes.__bytes__(value)
-    if isinstance(value, Mapping):
+    if issubclass(kind, Mapping):
         return {_plain(key): _plain(value[key]) for key in value}
-    if isinstance(value, list | tuple):
-        return "list" if isinstance(value, list) else "tuple", tuple(_plain(item) for item in value)
-    if isinstance(value, set | frozenset):
+    if issubclass(kind, list | tuple):
+        return "list" if issubclass(kind, list) else "tuple", tuple(_plain(item) for item in value)
+    if issubclass(kind, set | frozenset):
         return frozenset(_plain(item) for item in value)
     return "not plain data", id(value)
 

@@ -169,6 +169,8 @@ def verdict_of(task: Task, events: list[dict[str, Any]], trouble: str = "") -> V
         outcome, reason = told["outcome"], told["reason"]
         if outcome == "skipped":
             outcome = "not attempted" if reason.startswith("not attempted") else "not judged"
+        elif outcome == "passed" and any(behaviour.outcome == "not judged" for behaviour in listed):
+            outcome, reason = "not judged", "The test passed without all that it lists: it has changed meanwhile."
         elif any(behaviour.outcome != "passed" for behaviour in listed):
             outcome = "failed"
         return Verdict(task.name, outcome, reason, listed, remark)
@@ -181,7 +183,14 @@ def verdict_of(task: Task, events: list[dict[str, Any]], trouble: str = "") -> V
     elif exit_code is None:
         what = f"Your code was still running after {TASK_SECONDS} seconds, and was stopped"
     elif exit_code < 0:
-        what = f"Your code crashed the Python process ({signal.Signals(-exit_code).name})"
+        what = f"Your code crashed the Python process ({_signal(-exit_code)})"
     else:
         what = f"Your code ended the Python process (exit code {exit_code})"
     return Verdict(task.name, "failed", f"{what}. It was at: {during}", listed, remark)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # those of real time have no names
+        return f"signal {number}"

@@ -42,7 +42,7 @@ def untouched(notebook: Path, master: Path) -> bool:
 def written_answer(notebook: bytes, task: Task) -> str:
     """The cells of a notebook that define what a task asks for. Empty if nobody has written an answer there."""
     names = "|".join(asked_for(task)) or "(?!)"
-    defines = re.compile(rf"^\s*(?:class|(?:async\s+)?def)\s+({names})\b|^({names})\s*=", re.MULTILINE)
+    defines = re.compile(rf"^[ \t]*(?:class|(?:async[ \t]+)?def)[ \t]+({names})\b|^({names})[ \t]*=", re.MULTILINE)
     try:
         cells = [code_of(cell) for cell in json.loads(notebook.decode("utf-8-sig"))["cells"]]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,18 @@ def run_test(test: str, notebook: Path, folder: str, *reporters: "Reporter") -> 
     os.chdir(folder)
     for reporter in reporters:
         reporter.tell({"arriving": True})
+    ours, depth = WaysToImport.now(), sys.getrecursionlimit()
     arrive(test, notebook)
+    theirs = WaysToImport.now()
+    ours.restore()
+    only_ours()
+    sys.setrecursionlimit(max(depth, sys.getrecursionlimit()))
     for reporter in reporters:
         reporter.arrived()
     os.chdir(ROOT)
-    pytest.main([f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS], plugins=[Folder(folder), *reporters])
+    pytest.main(
+        [f"{GRADED_TESTS.name}::{test}", f"--work={notebook}", *OPTIONS], plugins=[Folder(folder, theirs), *reporters]
+    )
     return said.getvalue()
 
 
@@ -142,14 +150,34 @@ def arrive(test: str, notebook: Path) -> None:
             Answers.of(notebook).load(name)
 
 
-class Folder:
-    """A pytest plugin that has a test run in a folder, and unheard."""
+@dataclass(frozen=True)
+class WaysToImport:
+    """Where Python looks for modules. An answer may change that for itself, and not for pytest."""
 
-    def __init__(self, folder: str):
+    path: list[str]
+    finders: list[Any]
+    hooks: list[Any]
+
+    @classmethod
+    def now(cls) -> "WaysToImport":
+        """Those in force."""
+        return cls(*([*getattr(sys, name, ())] for name in ("path", "meta_path", "path_hooks")))
+
+    def restore(self) -> None:
+        """Have these in force again."""
+        sys.path, sys.meta_path, sys.path_hooks = [*self.path], [*self.finders], [*self.hooks]
+
+
+class Folder:
+    """A pytest plugin that has a test run in a folder, unheard, and with an answer's own ways to import."""
+
+    def __init__(self, folder: str, ways: WaysToImport):
         self._folder = folder
+        self._ways = ways
 
     def pytest_runtest_logstart(self) -> None:
         """See pytest."""
+        self._ways.restore()
         os.chdir(self._folder)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
 

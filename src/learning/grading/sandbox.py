@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from learning.course.judge import TASK_SECONDS, JudgeError, Server, verdict_of
-from learning.course.reading import shared_servers
+from learning.course.reading import behaviours, shared_servers
 from learning.course.tasks import TASKS, Task
-from learning.course.verdict import Verdict
+from learning.course.verdict import Behaviour, Verdict
 
 from .isolation import Isolation, enclosed, environment, isolation
 from .limits import CANARY_SECONDS
@@ -22,6 +22,9 @@ SILENT_SECONDS = TASK_SECONDS + CANARY_SECONDS + 60
 """After how long without a word the sandbox has been stopped by what runs in it."""
 
 FATAL = "stopped the process that watches it"
+PREVENTED = "kept its test from running"
+
+NO_ANSWER = b'{"cells": []}'
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,30 @@ class Sandbox:
         fruitless = 0
         while waiting := tasks[len(judged) :]:
             events = list(self._session(request | {"tasks": [task.name for task in waiting]}, on_task))
-            before = len(judged)
-            judged += self._judged(waiting, events)
-            fruitless = 0 if len(judged) > before else fruitless + 1
+            found = list(self._judged(waiting, events))
             if self._closed:
                 raise JudgeError("The grading was stopped.")
+            fruitless = 0 if found else fruitless + 1
             if fruitless > 1:
-                raise JudgeError(f"The sandbox ({isolation()}) does not work. {self._trouble}")
+                found, fruitless = [self._prevented(waiting[0])], 0
+            judged += found
         return [self._once_more(request, each) for each in judged]
+
+    def _prevented(self, task: Task) -> Judged:
+        """The verdict on an answer that kept its test from running.
+
+        Raises:
+            JudgeError: if the test does not run here without an answer either.
+        """
+        nothing = {"notebook": task.notebook, "files": {task.notebook: base64.b64encode(NO_ANSWER).decode()}}
+        events = list(self._session(nothing | {"tasks": [task.name]}, lambda name: None))
+        if not events:
+            raise JudgeError(f"The sandbox ({isolation()}) does not work. {self._trouble}")
+        verdict_of(task, events)
+        listed = [Behaviour(name, "not judged") for name in behaviours(task)]
+        return Judged(
+            Verdict(task.name, "failed", "Your code kept the test from running", listed), [Flag(PREVENTED, True)]
+        )
 
     def _once_more(self, request: dict[str, Any], judged: Judged) -> Judged:
         """The better of two verdicts, where it may have been a server that failed and not the answer.
@@ -170,14 +189,17 @@ class Sandbox:
                 self._trouble = server.trouble
                 self._end()
 
-    @staticmethod
-    def _judged(tasks: Sequence[Task], events: list[dict[str, Any]]) -> Iterator[Judged]:
+    def _judged(self, tasks: Sequence[Task], events: list[dict[str, Any]]) -> Iterator[Judged]:
         """The verdicts on those tasks whose tests began."""
         for task in tasks:
             told = [event for event in events if event["task"] == task.name]
             if not told:
                 return
-            verdict = verdict_of(task, [event for event in told if "flag" not in event])
+            try:
+                verdict = verdict_of(task, [event for event in told if "flag" not in event])
+            except JudgeError:
+                yield self._prevented(task)
+                continue
             merged = {name: value for event in told for name, value in event.items()}
             flags = list(dict.fromkeys(_flags(verdict, told, merged)))
             yield Judged(verdict, flags, round(merged.get("seconds", 0.0), 2))

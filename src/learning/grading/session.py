@@ -5,6 +5,7 @@ socket FD: a line of JSON with the notebook and its tasks comes in, lines of JSO
 at the same time, and nothing is left of one when the next comes: neither process nor file nor server.
 """
 
+import ast
 import base64
 import ctypes
 import json
@@ -17,7 +18,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import pytest
 
 from learning import services
 from learning.course import warm
-from learning.course.answers import Answers, Unusable, read_ahead
+from learning.course.answers import BROKEN, Answers, Unusable, read_ahead
 from learning.course.judge import START_SECONDS, TASK_SECONDS
 from learning.course.plugin import Source
 from learning.course.reading import asked_for, shared_servers
@@ -37,7 +38,7 @@ from learning.services import guard
 from learning.services.server import Server
 from learning.services.workspace import PREFIX
 
-from . import watch
+from . import events, hiding, watch
 from .isolation import SWITCH, Isolation, isolate_this_process, limit_this_process, readable
 from .limits import (
     CANARY_SECONDS,
@@ -129,7 +130,7 @@ class _Session:
 
     def _tell(self, task: Task, event: dict[str, Any]) -> None:
         with suppress(OSError):
-            self._connection.sendall(json.dumps({"task": task.name, **event}).encode() + b"\n")
+            self._connection.sendall(json.dumps(event | {"task": task.name}).encode() + b"\n")
 
     def _judge_one(self, task: Task, notebook: Path) -> None:
         began = time.monotonic()
@@ -156,7 +157,7 @@ class _Session:
         """Pass on what a task's test tells, until its process ends. Says which limit was passed, if one was."""
         os.set_blocking(reading, False)
         deadline = time.monotonic() + START_SECONDS
-        received, told, looked, judged = b"", 0, 0.0, False
+        received, told, looked, started, judged = b"", 0, 0.0, False, False
         while True:
             select.select([reading], [], [], LOOK_SECONDS)
             ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG)
@@ -166,10 +167,10 @@ class _Session:
                     return "told more than a test has to tell"
                 *lines, received = (received + chunk).split(b"\n")
                 for line in lines:
-                    event = _authentic(line, secret)
+                    event = events.read(line, secret)
                     self._tell(task, event)
-                    if "started" in event:
-                        deadline = time.monotonic() + TASK_SECONDS
+                    if "started" in event and not started:
+                        started, deadline = True, time.monotonic() + TASK_SECONDS
                     if "outcome" in event and not judged:
                         judged, deadline = True, deadline + CANARY_SECONDS
             if ended:
@@ -221,12 +222,12 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
     sys.path.append(str(notebook.parent))
-    allowed = (*map(str, readable()), tempfile.gettempdir(), "/dev/", "/proc/")
-    watch.listen(lambda words, grave: tell({"flag": words, "grave": grave}), allowed)
-    said = warm.run_test(task.test, notebook, str(notebook.parent), _Canary(tell, _known_wrong(task, notebook)))
-    with suppress(Unusable):  # a broken notebook has been told already
-        for words, grave in watch.reaches(Answers.of(notebook).executed):
-            tell({"flag": words, "grave": grave})
+    wrong = _known_wrong(task)
+    code, elsewhere = tuple(map(str, readable())), (tempfile.gettempdir(), "/dev/", "/proc/")
+    watch.listen(lambda words, grave: tell({"flag": words, "grave": grave}), code, elsewhere)
+    said = warm.run_test(task.test, notebook, str(notebook.parent), _Canary(tell, wrong))
+    for words, grave in watch.reaches(_code_of(notebook)):
+        tell({"flag": words, "grave": grave})
     tell({"nothing_judged": said[-2000:], "done": True})
     os._exit(0)  # at once, past the threads that an answer may have left
 
@@ -236,6 +237,8 @@ class _Canary(warm.Reporter):
 
     def __init__(self, tell: Tell, wrong: Path):
         super().__init__(tell)
+        self._judges = hiding.Judges()
+        self._judges.hide()
         self._wrong = wrong
         self._earned = False
         self._answered = False
@@ -243,6 +246,7 @@ class _Canary(warm.Reporter):
 
     def arrived(self) -> None:
         """See `Reporter`."""
+        self._judges.show()
         self._tell_of_changes()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
@@ -251,6 +255,7 @@ class _Canary(warm.Reporter):
         for item in list(items):
             watch.remember_also(item.module)
             items.append(type(item).from_parent(item.parent, name=item.name))
+        self._judges.hide()
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """See pytest: True means that there is nothing to run."""
@@ -280,12 +285,23 @@ class _Canary(warm.Reporter):
         self._answered = True
 
 
-def _known_wrong(task: Task, notebook: Path) -> Path:
+def _known_wrong(task: Task) -> Path:
+    """A notebook with a wrong answer. It is read at once, so that what becomes of the file makes no difference."""
     answers = [{"cell_type": "code", "source": WRONG.format(name=name)} for name in asked_for(task)]
-    path = notebook.parent / "wrong" / notebook.name
-    path.parent.mkdir(exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix="known-")) / task.notebook
     path.write_text(json.dumps({"cells": answers}), encoding="utf-8")
+    for name in asked_for(task):
+        Answers.of(path).load(name)
     return path
+
+
+def _code_of(notebook: Path) -> Iterator[ast.stmt]:
+    """What was run of a notebook, and all modules beside it, as far as they can be read."""
+    with suppress(Unusable):  # a broken notebook has been told already
+        yield from Answers.of(notebook).executed
+    for path in filter(Path.is_file, notebook.parent.rglob("*.py")):
+        with suppress(OSError, *BROKEN):
+            yield from ast.parse(path.read_bytes()).body
 
 
 def _write(descriptor: int, secret: bytes, event: dict[str, Any]) -> None:
@@ -299,14 +315,6 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 65536)
     except BlockingIOError:
         return b""
-
-
-def _authentic(line: bytes, secret: bytes) -> dict[str, Any]:
-    """What a line says, if the test has written it. Of another's, only that there was one."""
-    with suppress(ValueError):
-        if line.startswith(secret) and isinstance(event := json.loads(line[len(secret) :]), dict):
-            return event
-    return {"flag": "wrote a result of its own in place of its judge", "grave": True}
 
 
 def _own_namespace() -> bool:

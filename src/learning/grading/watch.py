@@ -12,13 +12,16 @@ import re
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from learning.course.tasks import ROOT
 
+from .hiding import USED_BY_LESSONS, judges
+
 JUDGES = {"_pytest", "learning", "langgraph", "numpy", "pluggy", "prometheus_client", "psutil", "psycopg"}
 JUDGES |= {"psycopg_pool", "pytest", "redis", "zlib", "zstandard"}
+JUDGES |= {"_collections_abc", "abc", "copyreg", "pkgutil", "traceback", "weakref"}
 JUDGES |= {"ast", "asyncio", "builtins", "collections", "concurrent", "contextlib", "copy", "dataclasses", "datetime"}
 JUDGES |= {"decimal", "enum", "errno", "functools", "gc", "gzip", "hashlib", "inspect", "io", "itertools", "json"}
 JUDGES |= {"linecache", "lzma", "math", "multiprocessing", "numbers", "operator", "os", "pathlib", "pickle", "posix"}
@@ -53,21 +56,33 @@ ODD = {
 }
 """What few answers need: for a person to look at."""
 
-HIDDEN = {"tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__", "__defaults__", "__kwdefaults__"}
-"""Attributes through which one function gets hold of another."""
+FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
+"""Attributes through which one function gets hold of what another is doing."""
+
+INSIDES = {"__code__", "__defaults__", "__kwdefaults__"}
+"""What a function consists of. What an answer does with those of its own functions is its own business."""
+
+HELPERS = ("/inspect.py", "/traceback.py")
+"""Modules through which one gets hold of a frame without asking for it oneself."""
+
+SET_FOR_ALL = {"excepthook", "displayhook", "unraisablehook"}
+"""Functions of `sys` and `threading` that are there to be replaced."""
 
 FILES = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.symlink", "os.chmod")
 
 SECRETS = re.compile(rf"/proc/[^/]+/(environ|mem|maps|fd|cmdline|root|cwd)|{re.escape(str(ROOT / 'solutions'))}/")
 """What lies where an answer may look, and is none of its business."""
 
-LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|$")
+LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|grading$|$")
 
 CELL = re.compile(r"<.*cell .+>")
 """The file name that the lines of a notebook have."""
 
-NO_BUSINESS = re.compile(r"(learning\.(course(?!(\.check)?$)|grading)|_pytest|pytest|pluggy|__main__)(\.|$)")
-"""The modules that judge, by full name. `learning.course` itself, and `check` in it, are what each notebook imports."""
+NO_BUSINESS = re.compile(r"(learning\.(course\.\w+|grading)|test_learning_\d+|_pytest|pluggy)(\.[\w.]*)?")
+"""The modules that judge, by full name, and others of the course."""
+
+BUSINESS = re.compile(rf"({'|'.join(map(re.escape, USED_BY_LESSONS))})(\.[\w.]*)?")
+"""Of these, what each notebook may import."""
 
 INNARDS = {
     "__subclasses__",
@@ -78,6 +93,8 @@ INNARDS = {
     "f_locals",
     "f_globals",
     "gi_frame",
+    "clear_traces",
+    "reset_peak",
 }
 
 Noted = tuple[str, Mapping[str, Any], str, Any]
@@ -86,10 +103,15 @@ Noted = tuple[str, Mapping[str, Any], str, Any]
 _before: dict[str, list[Noted]] = {}
 """What was noted of each module that judges, by the name that it is imported by: `os.path` calls itself otherwise."""
 
+_names: dict[str, tuple[Mapping[str, Any], set[str]]] = {}
+"""All names in the judge's own modules: a new one could hide a built-in function."""
+
 
 def remember() -> None:
     """Note every function that judges, as it is before any answer has come. Again: as it is now."""
     for name, module in _judges().items():
+        if judges(name):
+            _names[name] = (vars(module), set(vars(module)))
         if name not in _before:
             _before[name] = _noted(name, module)
         elif any(space.get(each) is not was for _, space, each, was in _before[name]):
@@ -99,19 +121,26 @@ def remember() -> None:
 def remember_also(module: types.ModuleType) -> None:
     """Note the functions of a module that has come later, such as that of the tests."""
     _before[module.__name__] = _noted(module.__name__, module)
+    _names[module.__name__] = (vars(module), set(vars(module)))
 
 
 def changed() -> list[str]:
-    """The functions that are not what they were, by name."""
-    return [
+    """The functions that are not what they were, by name, and what is new among those that judge."""
+    found = [
         f"{name}.{label}".rstrip(".")
         for name, functions in _before.items()
         for label, space, each, was in functions
         if space.get(each) is not was
     ]
+    return found + [
+        f"{name}.{each}"
+        for name, (space, were) in _names.items()
+        for each in space.keys() - were
+        if not each.startswith("__") and not isinstance(space[each], types.ModuleType)
+    ]
 
 
-def reaches(statements: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
+def reaches(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, bool]]:
     """What the lines of an answer reach for, read and not run: the words, and whether the mark cannot be trusted."""
     for node in (part for statement in statements for part in ast.walk(statement)):
         names = []
@@ -121,33 +150,43 @@ def reaches(statements: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names = [node.value]
-        if found := [name for name in names if NO_BUSINESS.match(name)]:
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]  # `import learning` gives no name to what is in it
+        if found := [name for name in names if NO_BUSINESS.fullmatch(name) and not BUSINESS.fullmatch(name)]:
             yield f"uses {found[0]}, a part of its judge", True
+        if any(re.match(r"pytest\b", name) for name in names) and isinstance(node, ast.Import | ast.ImportFrom):
+            yield "uses pytest, by which it is judged", False
         if isinstance(node, ast.Attribute) and node.attr in INNARDS:
             yield f"uses {node.attr}, which no answer needs", False
         if isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys":
             yield "uses sys.modules, which no answer needs", False
 
 
-def listen(tell: Callable[[str, bool], None], allowed: tuple[str, ...]) -> None:
+def listen(tell: Callable[[str, bool], None], code: tuple[str, ...], elsewhere: tuple[str, ...]) -> None:
     """Tell, from now on until this process ends, what the lines of a notebook ask of Python that an answer needs not.
 
     Args:
         tell: takes the words, and whether they mean that a mark cannot be trusted.
-        allowed: the folders with whose files it may do what it can.
+        code: the folders with Python, its packages and the course. Code from elsewhere is the learner's.
+        elsewhere: other folders with whose files it may do what it can.
     """
     # In the closure, where another module's code has no name for it.
-    frame_of, is_cell, is_local = sys._getframe, CELL.fullmatch, LOCAL.match
-    grave, odd, hidden, files, secret, fsdecode = dict(GRAVE), dict(ODD), set(HIDDEN), FILES, SECRETS.match, os.fsdecode
+    frame_of, in_cell, is_local, allowed = sys._getframe, CELL.fullmatch, LOCAL.match, code + elsewhere
+    grave, odd, files, secret, fsdecode = dict(GRAVE), dict(ODD), FILES, SECRETS.match, os.fsdecode
+    frames, insides, helpers = set(FRAMES), set(INSIDES), HELPERS
     here = threading.local()
+
+    def is_theirs(frame: Any) -> bool:
+        name = frame.f_code.co_filename
+        return bool(in_cell(name)) or (name[:1] == "/" and not name.startswith(code))
 
     def asked_by_a_cell() -> bool:
         here.busy = True  # to look at a frame is an event too
         try:
             frame: Any = frame_of(2)
-            if frame.f_code.co_filename.endswith("/inspect.py"):
+            if frame.f_code.co_filename.endswith(helpers):
                 frame = frame.f_back
-            return bool(is_cell(frame.f_code.co_filename))
+            return is_theirs(frame)
         finally:
             here.busy = False
 
@@ -159,19 +198,38 @@ def listen(tell: Callable[[str, bool], None], allowed: tuple[str, ...]) -> None:
             for _ in range(4):
                 if frame is None or "importlib" in frame.f_code.co_filename:
                     return False
-                if is_cell(frame.f_code.co_filename):
+                if is_theirs(frame):
                     return True
                 frame = frame.f_back
             return False
         finally:
             here.busy = False
 
+    def owned(function: Any) -> bool:
+        """Whether a function is the learner's own; those that others have made at run time are nobody's."""
+        here.busy = True
+        try:
+            name = getattr(getattr(function, "__code__", None), "co_filename", "")
+            return bool(in_cell(name)) or not name.startswith(code)
+        finally:
+            here.busy = False
+
     def hook(event: str, arguments: tuple) -> None:
         if getattr(here, "busy", False):
             return
-        if event in grave or (event in ("object.__getattr__", "object.__setattr__") and arguments[1] in hidden):
-            if asked_by_a_cell() or (event.startswith("ctypes") and asked_for_a_cell()):
-                tell(grave.get(event, "reached into the functions of its judge"), True)
+        if event in grave:
+            if asked_by_a_cell() or (event.startswith(("ctypes", "sys.set", "sys.add")) and asked_for_a_cell()):
+                tell(grave[event], True)
+        elif event in ("object.__getattr__", "object.__setattr__"):
+            function, name = arguments[0], arguments[1]
+            if name in frames:
+                reached = asked_by_a_cell()
+            elif name in insides and not owned(function):
+                reached = asked_by_a_cell() or event == "object.__setattr__"
+            else:
+                reached = False
+            if reached:
+                tell("reached into the functions of its judge", True)
         elif event in odd:
             if asked_by_a_cell():
                 tell(odd[event], False)
@@ -197,7 +255,8 @@ def _judges() -> dict[str, types.ModuleType]:
 
 
 def _noted(name: str, module: types.ModuleType) -> list[Noted]:
-    return [("", sys.modules, name, module), *_functions(module)]
+    itself: list[Noted] = [] if judges(name) else [("", sys.modules, name, module)]  # those are hidden at times
+    return itself + list(_functions(module))
 
 
 def _functions(module: types.ModuleType) -> Iterator[Noted]:
@@ -206,7 +265,7 @@ def _functions(module: types.ModuleType) -> Iterator[Noted]:
     That a function has been given other code or defaults is not seen here: Python tells it to the audit hook.
     """
     for name, value in list(vars(module).items()):
-        if callable(value):
+        if callable(value) and name not in SET_FOR_ALL:
             yield name, vars(module), name, value
             if isinstance(value, type) and value.__module__ == module.__name__:
                 for each, part in list(vars(value).items()):
