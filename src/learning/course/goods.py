@@ -63,7 +63,8 @@ class Elsewhere:
         number: int
 
 
-Namesake = make_dataclass("Order", [("number", int)], namespace={"__module__": "another.shop"})
+Namesake = make_dataclass("Order", [("number", int)])
+Namesake.__module__ = "another.shop"
 """A class that is called as the Order above, in another module."""
 
 
