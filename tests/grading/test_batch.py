@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,8 +23,9 @@ from learning.grading.results import FOLDER
 from learning.grading.rules import Rules, RulesError, read_rules
 from learning.grading.runners import Job
 from learning.grading.sandbox import Flag, Judged
+from learning.grading.submissions import GRADEBOOK, JUNIT, REPORT, TAKEN
 
-from .test_grading import LESSON, TASK_NAMES, hand_in, rows, with_answer, worked
+from .test_grading import LESSON, TASK_NAMES, answer_to, hand_in, rows, with_answer, worked
 
 
 class Pretended:
@@ -171,6 +173,8 @@ custom_memory_lru = 0.5
 ana = ["memory_monitoring"]
 """
 
+STAMPED = "timestamps = true\n" + RULES
+
 
 def rules(folder: Path, text: str = RULES) -> Rules:
     (folder / "rules.toml").write_text(text)
@@ -182,7 +186,7 @@ def test_weights_and_lateness(class_: Path):
     for learner, late in (("ana", timedelta(minutes=-1)), ("ben", timedelta(hours=25))):
         (class_ / learner / "timestamp.txt").write_text((due + late).astimezone(UTC).isoformat())
 
-    graded = grade(class_, Pretended(), rules=rules(class_.parent))
+    graded = grade(class_, Pretended(), rules=rules(class_.parent, STAMPED))
 
     assert [(row["total"], row["out of"], row["late days"]) for row in graded.values()] == [
         ("45.0", "45.0", "0"),
@@ -196,6 +200,32 @@ def test_lateness_costs_no_more_than_it_may_and_the_time_is_the_files_own_where_
         os.utime(class_ / learner / LESSON, (2_000_000_000, 2_000_000_000))
 
     assert grade(class_, Pretended(), rules=rules(class_.parent))["ben"]["percent"] == "75.0"
+
+
+def test_a_timestamp_of_the_learners_own_counts_only_where_the_rules_say_so(class_: Path):
+    for learner in ("ana", "ben"):
+        os.utime(class_ / learner / LESSON, (2_000_000_000, 2_000_000_000))
+    (class_ / "ben" / "timestamp.txt").write_text("2019-01-01 00:00:00 UTC")
+
+    assert grade(class_, Pretended(), rules=rules(class_.parent))["ben"]["percent"] == "75.0"
+    assert grade(class_, Pretended(), rules=rules(class_.parent, STAMPED))["ben"]["late days"] == "0"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/dev/zero"), os.mkfifo, Path.mkdir])
+def test_a_timestamp_that_is_no_file_is_none(class_: Path, make: Callable[[Path], None]):
+    make(class_ / "ben" / "timestamp.txt")
+
+    assert grade(class_, Pretended(), rules=rules(class_.parent, STAMPED))["ben"]["total"]
+
+
+@pytest.mark.parametrize("name", [GRADEBOOK, JUNIT, REPORT])
+def test_a_folder_in_the_place_of_what_the_grader_writes_is_told(class_: Path, name: str):
+    (class_ / "ben").rename(class_ / name)
+
+    graded = grade(class_, Pretended())
+
+    assert graded["ana"]["total"] == "40.0"
+    assert TAKEN in graded[name]["remarks"]
 
 
 def test_rules_that_change_need_no_judging(class_: Path):
@@ -363,6 +393,24 @@ def test_an_answer_that_was_renamed_is_flagged_as_alike_and_shown_side_by_side(c
     shown = next((class_.parent / "grades" / "similar").iterdir()).read_text()
     words = re.sub("<[^>]*>", "", shown).replace("&nbsp;", " ")
     assert "# each of them" in words and "# my own work!" in words
+
+
+def test_alike_answers_that_are_very_long_are_shown_in_part_and_names_are_no_html(class_: Path):
+    long = "\n".join(
+        f"value_{n} = [{{'k{n}': ({n}, saver)}} for each in range({n})] if warn else {n}" for n in range(3000)
+    )
+    for learner in ("<h1>dee", "eli"):
+        (class_ / learner).mkdir()
+        notebook = worked()
+        answer_to(notebook, "memory_monitoring")["source"] = f"{OWN}\n{long}\nme = '{learner}'"
+        hand_in(class_ / learner, notebook=notebook)
+
+    grade(class_, Pretended())
+
+    [page] = (class_.parent / "grades" / "similar").glob("*memory_monitoring.html")
+    shown = page.read_text()
+    assert "&lt;h1&gt;dee" in shown and "<h1>dee" not in shown
+    assert shown.count("<tr") < 1100
 
 
 def test_every_task_that_is_graded_has_a_place_in_each_form():

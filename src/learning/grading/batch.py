@@ -18,7 +18,7 @@ from .results import FOLDER, Results, digest, release
 from .rules import Rules
 from .runners import Job, Runner, on_this_machine
 from .sandbox import Flag, Judged
-from .submissions import GradingError, HandedIn, Submission, handed_in
+from .submissions import GRADEBOOK, JUNIT, REPORT, GradingError, HandedIn, Submission, handed_in
 
 HERE = Path(__file__).parent
 
@@ -146,7 +146,7 @@ def _judge(
         for lesson, submission in learner.submissions.items():
             known = found[learner.learner, lesson]
             judged = [known[task.name] for task in graded_tasks(lesson) if task.name in known]
-            late = rules.late_days(lesson, submission.submitted)
+            late = rules.late_days(submission)
             learner.lessons[lesson] = Marks(judged, remarks_on(judged), rules, learner.learner, late)
             if late:
                 cost = rules.late_percent(late)
@@ -156,7 +156,7 @@ def _judge(
 
 def _write(graded: list[Graded], out: Path, lessons: Collection[int], title: str) -> Path:
     """Write everything that comes of a class, if anything has changed or is missing since it was written last."""
-    gradebook, stamp = out / "gradebook.csv", out / FOLDER / "written.json"
+    gradebook, stamp = out / GRADEBOOK, out / FOLDER / ".written.json"
     state = _state(graded, lessons, title)
     try:
         written = json.loads(stamp.read_text(encoding="utf-8"))
@@ -177,14 +177,16 @@ def _write(graded: list[Graded], out: Path, lessons: Collection[int], title: str
         if learner.submissions:
             pages[f"{learner.learner}/feedback.html"] = feedback_page(learner, lessons).encode()
             pages[f"{learner.learner}/results.json"] = as_gradescope(learner, lessons)
+    pages[JUNIT] = as_junit(graded, lessons)
+    pages[GRADEBOOK] = as_csv(graded, lessons)
+    for name, content in pages.items():
+        atomic.write(out / name, content)
     similar = similar_answers(graded)
     for pair in similar:
         pages[pair.page] = similarity_page(pair).encode()
-    pages["report.html"] = report_page(graded, lessons, similar, title).encode()
-    pages["junit.xml"] = as_junit(graded, lessons)
-    pages["gradebook.csv"] = as_csv(graded, lessons)
-    for name, content in pages.items():
-        atomic.write(out / name, content)
+        atomic.write(out / pair.page, pages[pair.page])
+    pages[REPORT] = report_page(graded, lessons, similar, title).encode()
+    atomic.write(out / REPORT, pages[REPORT])
     names = [name for name in pages if name.isprintable() and name.encode(errors="replace").decode() == name]
     atomic.write(stamp, json.dumps({"state": state, "files": names}).encode())
     return gradebook

@@ -2,6 +2,7 @@
 
     late_percent_per_day = 10
     late_percent_at_most = 50
+    timestamps = true
 
     [due]
     01_memory = 2026-12-01T23:59:00+01:00
@@ -12,7 +13,9 @@
     [accepted]
     ana = ["memory_analytics"]
 
-A task without a weight has 1. `accepted` gives a learner the points of a task that was flagged, after a person looked.
+A task without a weight has 1. With `timestamps`, a file timestamp.txt in a learner's folder, as nbgrader puts it there,
+says when it was handed in; without, the time of the notebook's file does. `accepted` gives a learner the points of a
+task that was flagged, after a person looked.
 """
 
 import tomllib
@@ -25,6 +28,7 @@ from typing import Any
 from learning.course.tasks import LESSONS, TASKS
 
 from .sandbox import Judged
+from .submissions import Submission
 
 POINTS = 10
 """What a task of weight 1 is worth. Behaviours share it: a task with 3 of 4 behaviours earns 7.5."""
@@ -38,12 +42,13 @@ class RulesError(Exception):
 
 @dataclass(frozen=True)
 class Rules:
-    """Weights by task, due dates by lesson, and the percentage that each day begun after it costs."""
+    """Weights by task, due dates by lesson, the percentage that a day begun after it costs, and whose time counts."""
 
     weights: dict[str, float] = field(default_factory=dict)
     due: dict[int, datetime] = field(default_factory=dict)
     late_percent_per_day: float = 0.0
     late_percent_at_most: float = 100.0
+    timestamps: bool = False
     accepted: dict[str, list[str]] = field(default_factory=dict)
 
     def out_of(self, task: str) -> float:
@@ -61,9 +66,12 @@ class Rules:
         """What so many days cost."""
         return min(days * self.late_percent_per_day, self.late_percent_at_most)
 
-    def late_days(self, lesson: int, submitted: datetime) -> int:
+    def late_days(self, submission: Submission) -> int:
         """How many days, each counted when it has begun, a lesson came after its due date."""
-        late = (submitted - self.due[lesson]).total_seconds() if lesson in self.due else 0
+        if submission.lesson not in self.due:
+            return 0
+        submitted = (self.timestamps and submission.stamped) or submission.written
+        late = (submitted - self.due[submission.lesson]).total_seconds()
         return max(0, ceil(late / SECONDS_A_DAY))
 
 
@@ -79,7 +87,7 @@ def read_rules(path: Path) -> Rules:
         raise RulesError(f"{path} cannot be read: {error}") from error
     lessons = {name: number for number, (name, _) in LESSONS.items()}
     percentages = ("late_percent_per_day", "late_percent_at_most")
-    _known(path, "", told, ("weights", "due", "accepted", *percentages))
+    _known(path, "", told, ("weights", "due", "accepted", "timestamps", *percentages))
     _known(path, "weights.", _table(path, told, "weights"), TASKS)
     _known(path, "due.", _table(path, told, "due"), lessons)
     due = {}
@@ -93,6 +101,8 @@ def read_rules(path: Path) -> Rules:
         if not isinstance(tasks, list):
             raise RulesError(f"{path}: accepted.{learner} has to be a list of tasks")
         _known(path, f"accepted.{learner}: ", tasks, TASKS)
+    if not isinstance(timestamps := told.get("timestamps", False), bool):
+        raise RulesError(f"{path}: timestamps is {timestamps!r}, and has to be true or false")
     numbers = told.get("weights", {}) | {name: told[name] for name in percentages if name in told}
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
@@ -100,6 +110,7 @@ def read_rules(path: Path) -> Rules:
     return Rules(
         told.get("weights", {}),
         due,
+        timestamps=timestamps,
         **{n: told[n] for n in percentages if n in told},
         accepted=told.get("accepted", {}),
     )

@@ -6,9 +6,9 @@ import io
 import keyword
 import tokenize
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, zip_longest
 from typing import TYPE_CHECKING
 
 from learning.course.starters import written_answer
@@ -30,6 +30,9 @@ COMMON = 0.25
 """What more than this part of the class has, and at least `FEW` learners, is no sign of anything."""
 
 FEW = 5
+
+SHOWN = 1000
+"""How many lines of an answer are shown beside another."""
 
 SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING}
 SKIPPED |= {tokenize.ENDMARKER}
@@ -69,15 +72,21 @@ def similarity_page(pair: Pair) -> str:
     """Two answers side by side."""
     from .pages import render
 
-    one, other = (source.splitlines() for source in pair.sources)
-    table = difflib.HtmlDiff(wrapcolumn=90).make_table(one, other, pair.one, pair.other)
-    return render("similar.html", title=f"{pair.one} and {pair.other}", pair=pair, table=table)
+    rows = _side_by_side(*(source.splitlines()[:SHOWN] for source in pair.sources))
+    return render("similar.html", title=f"{pair.one} and {pair.other}", pair=pair, rows=rows)
 
 
 def rows_of_tokens(source: str) -> set[tuple[str, ...]]:
     """What is compared of an answer: each row of tokens, without its names, texts, numbers and comments."""
     tokens = list(_tokens(source))
     return {tuple(tokens[start : start + LENGTH]) for start in range(len(tokens) - LENGTH + 1)}
+
+
+def _side_by_side(one: list[str], other: list[str]) -> Iterator[tuple[bool, str, str]]:
+    """Whether two lines differ, and the lines; one is empty where nothing is like the other."""
+    for kind, start, end, other_start, other_end in difflib.SequenceMatcher(None, one, other).get_opcodes():
+        for pair in zip_longest(one[start:end], other[other_start:other_end], fillvalue=""):
+            yield kind != "equal", *pair
 
 
 def _alike(task: Task, sources: dict[str, str]) -> Iterable[tuple[Task, str, str, str, str, float]]:

@@ -15,10 +15,18 @@ from learning.course.tasks import LESSONS, TASKS, Task
 
 from .limits import NOTEBOOK_BYTES
 
+GRADEBOOK, JUNIT, REPORT = "gradebook.csv", "junit.xml", "report.html"
+"""Files that the grader writes beside the learners' folders."""
+
+TAKEN = "the folder has the name of a file that the grader writes, so it was not graded: rename it"
+
 LOOSE = "not in a folder of its own, named after the learner, so it was not graded"
 
 TIMESTAMP = "timestamp.txt"
-"""The file in a learner's folder that says when it was handed in, where there is one, as nbgrader writes it."""
+"""The file in a learner's folder that says when it was handed in, where nbgrader has written one."""
+
+TIMESTAMP_BYTES = 100
+"""A longer one is none."""
 
 
 class GradingError(Exception):
@@ -34,7 +42,10 @@ class Submission:
     path: Path
     name: str
     """What to call it: its path in the learner's folder."""
-    submitted: datetime
+    written: datetime
+    """The time of its file."""
+    stamped: datetime | None = None
+    """When it was handed in, by the learner's `TIMESTAMP`."""
 
     def files(self) -> dict[str, bytes]:
         """The notebook, and what lies beside it, without the outputs of cells."""
@@ -68,13 +79,15 @@ def handed_in(submissions: Path, wanted: Collection[int]) -> list[HandedIn]:
         inside = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise GradingError(f"{submissions} cannot be read: {error.strerror}.") from error
-    folders = [path for path in inside if path.is_dir()]
+    folders = [path for path in inside if path.is_dir() and path.name not in (GRADEBOOK, JUNIT, REPORT)]
+    taken = [path.name for path in inside if path.is_dir() and path not in folders]
     if not folders:
         raise GradingError(
             f"{submissions} has no folders in it. Each learner's notebooks go into a folder of their own."
         )
     loose = [path.name for path in inside if path.is_file() and path.suffix.lower() in (".ipynb", ".zip")]
-    return [*(_of(folder, wanted) for folder in folders), *(HandedIn(name, remarks=[LOOSE]) for name in loose)]
+    remarks = [(name, TAKEN) for name in taken] + [(name, LOOSE) for name in loose]
+    return [*(_of(folder, wanted) for folder in folders), *(HandedIn(name, remarks=[said]) for name, said in remarks)]
 
 
 def lesson_of(notebook: Path) -> int | None:
@@ -113,7 +126,8 @@ def _of(folder: Path, wanted: Collection[int]) -> HandedIn:
         elif lesson in notebooks:
             remarks.append(f"{name}: another notebook of lesson {lesson} was graded in its place")
         elif lesson in wanted:
-            notebooks[lesson] = Submission(folder.name, lesson, path, name, _submitted(folder, path))
+            written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            notebooks[lesson] = Submission(folder.name, lesson, path, name, written, _stamped(folder / TIMESTAMP))
     others = ", ".join(str(path.relative_to(folder)) for path in files)
     missing = "missing" if candidates or not others else f"missing; there is only {others}"
     remarks += [f"{LESSONS[lesson][0]}.ipynb: {missing}" for lesson in wanted if lesson not in notebooks]
@@ -136,12 +150,14 @@ def _rank(path: Path) -> tuple[bool, int, Path]:
     return path.stem not in {name for name, _ in LESSONS.values()}, len(path.parts), path
 
 
-def _submitted(folder: Path, notebook: Path) -> datetime:
+def _stamped(file: Path) -> datetime | None:
     try:
-        when = datetime.fromisoformat((folder / TIMESTAMP).read_text().strip().replace(" UTC", "+00:00"))
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
+        if file.is_symlink() or not file.is_file() or file.stat().st_size > TIMESTAMP_BYTES:
+            return None
+        when = datetime.fromisoformat(file.read_text().strip().replace(" UTC", "+00:00"))
     except (OSError, ValueError):
-        return datetime.fromtimestamp(notebook.stat().st_mtime, UTC)
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _slim(content: bytes) -> bytes:
