@@ -256,6 +256,7 @@ ON_THE_MACHINE = [
     Hostile(
         "leaves no way to import the tests", "", body="sys.path.clear()\nsys.path_hooks.clear()\nsys.meta_path.clear()"
     ),
+    Hostile("takes a module away from the tests", "kept its test from running", body="sys.modules['redis.crc'] = None"),
     Hostile("is in the way of what its judge writes", "", beside={"wrong": ""}),
     Hostile(
         "starts for ever",
