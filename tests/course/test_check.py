@@ -10,6 +10,8 @@ from nbclient import NotebookClient
 from learning.course.tasks import ROOT
 
 SETUP = "from langgraph.checkpoint.memory import InMemorySaver\nfrom learning.course import check"
+pytestmark = pytest.mark.xdist_group("check")  # what a learner saw in one kernel serves them all
+
 CARD = "application/vnd.learning.check+json"
 
 
