@@ -162,6 +162,69 @@ FOR_MARKS = [
         "    tell(said)\ntell({'started': True})",
     ),
     Hostile(
+        "asks the debugger for pytest",
+        "",
+        init="import pdb\nfor plugin in pdb.set_trace.__self__._pluginmanager.get_plugins():\n"
+        "    if hasattr(plugin, 'tell'):\n        plugin.tell({'outcome': 'passed', 'reason': '', 'remark': ''}); os._exit(0)",
+    ),
+    *(
+        Hostile(
+            f"has {what} ask for the frames",
+            "looked into the frames of its judge",
+            sample=f"{code}\nwhile frame:\n"
+            "    names = getattr(frame, 'f_' 'locals')\n    if 'held' in names: return names['held']\n"
+            "    frame = getattr(frame, 'f_' 'back')\nreturn {}",
+        )
+        for what, code in {
+            "logging": "import logging\nframe = logging.currentframe()",
+            "a mock": "from unittest.mock import Mock\nframe = Mock(side_effect=sys._getframe)()",
+            "a property": "import functools\nclass Deep(int): pass\nDeep.z = functools.cached_property(sys._getframe)\n"
+            "Deep.z.__set_name__(Deep, 'z')\nframe = Deep(0).z",
+            "a thread": "import threading\nfrom concurrent.futures import ThreadPoolExecutor as Pool\n"
+            "frame = Pool(1).submit(sys._current_frames).result()[threading.main_thread().ident]",
+            "a thread, of an error,": "from concurrent.futures import ThreadPoolExecutor as Pool\nfrom operator import attrgetter\n"
+            "try: 1 / 0\nexcept ZeroDivisionError as error: frame = Pool(1).submit(attrgetter('tb_frame'), error.__traceback__).result()",
+        }.items()
+    ),
+    Hostile(
+        "has a thread search the memory",
+        "searched the memory for its judge",
+        init="import gc\nfrom concurrent.futures import ThreadPoolExecutor as Pool\nself.all = Pool(1).submit(gc.get_objects).result()",
+    ),
+    Hostile(
+        "has a thread make code in disguise",
+        "made code in disguise",
+        init="import json\nfrom concurrent.futures import ThreadPoolExecutor as Pool\n"
+        "f = lambda: 1\nf.__code__ = Pool(1).submit(f.__code__.replace, co_filename=json.__file__).result()",
+    ),
+    Hostile(
+        "has every thread traced",
+        "traced its judge",
+        init="import threading\nthreading.settrace(lambda *_: None)\nthread = threading.Thread(target=print)\n"
+        "thread.start()\nthread.join()",
+    ),
+    Hostile(
+        "is patched as long as it is compared",
+        "changed builtins.id, which its judge uses",
+        body="class Lie:\n    def __init__(self):\n        import builtins\n"
+        "        self.was, builtins.id = builtins.id, lambda _: 0\n"
+        "    def __del__(self):\n        import builtins\n        builtins.id = self.was",
+        sample="return self.Lie()",
+    ),
+    Hostile(
+        "reaches the words through the alarm",
+        "changed learning.course.expect._plain, which its judge uses",
+        init="import signal, weakref\nmissed = getattr(signal.getsignal(signal.SIGALRM), '__glo' 'bals__')['Missed']\n"
+        "words = getattr(missed.__init__, '__glo' 'bals__')\nweakref.finalize(self, words.update, _plain=words['_plain'])\n"
+        "words['_plain'] = lambda value: 0",
+    ),
+    Hostile(
+        "brings code without its source",
+        "",
+        init="import pathlib, marshal, importlib.util\ncode = compile('value = 1', '/usr/lib/python.py', 'exec')\n"
+        "pathlib.Path('helper.pyc').write_bytes(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))\nimport helper",
+    ),
+    Hostile(
         "makes the known wrong answer right",
         "",
         init="import glob\nfor path in glob.glob('/tmp/*/*.ipynb'): open(path, 'w').write('no notebook')\nraise ValueError",
@@ -199,7 +262,7 @@ FOR_MARKS = [
     ),
     Hostile(
         "walks the frames of an error",
-        "reached into the functions of its judge",
+        "looked into the frames of its judge",
         sample="try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    frame = error.__traceback__.tb_frame\n"
         "while frame:\n    if 'saver' in frame.f_locals and 'sizes' in frame.f_globals:\n"
         "        return frame.f_globals['sizes'](frame.f_locals['saver'])\n    frame = frame.f_back",

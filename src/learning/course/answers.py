@@ -45,6 +45,9 @@ MUTATORS = {
 MUTATORS |= {"reverse", "rotate", "setdefault", "sort", "update"}
 """The methods by which a list, a dict, a set or a deque is changed."""
 
+MAIN = ("__name__ == '__main__'", "'__main__' == __name__")
+"""What is so in a notebook."""
+
 BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What Python raises for source that is not Python."""
 
@@ -318,6 +321,9 @@ def _statements(source: str) -> list[Statement]:
     """Those of a cell, wherever it stands."""
     tree = ast.parse(source)
     _compile(tree, "")  # finds what the parser lets pass, such as a stray return
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in MAIN:
+            node.test = ast.copy_location(ast.Constant(True), node.test)
     return [_statement(node) for node in tree.body]
 
 

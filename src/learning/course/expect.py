@@ -11,6 +11,14 @@ LONGEST = 2000
 """The most characters that are shown of what an answer gave."""
 
 
+def nothing() -> None:
+    """What is done before and after each comparison, where an answer is trusted."""
+
+
+look = nothing
+"""What is done there. Grading looks whether Python and this module are still as they were."""
+
+
 class Missed(AssertionError):
     """A behaviour that an answer does not have."""
 
@@ -26,7 +34,10 @@ def expect(came: Any, expected: Any, idea: str) -> None:
     Raises:
         Missed: if they differ. An object that merely claims to be equal to everything differs.
     """
-    if _plain(came) != _plain(expected):
+    look()
+    found, wanted = _plain(came), _plain(expected)
+    look()
+    if found != wanted:
         raise Missed(expected=repr(expected), came=_shown(came), idea=idea)
 
 

@@ -37,7 +37,7 @@ CPU_SECONDS = 120
 
 OPTIONS = (
     *(f"--rootdir={ROOT}", "-s", "--tb=line", "--assert=plain"),
-    *("-p", "no:cacheprovider"),
+    *("-p", "no:cacheprovider", "-p", "no:debugging"),
     *("-p", "no:unraisableexception"),  # it warns, which nobody would read, and collects garbage ten times for it
 )
 

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.machinery import SourcelessFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import psutil
 import pytest
 
 from learning import services
-from learning.course import warm
+from learning.course import expect, warm
 from learning.course.answers import BROKEN, Answers, Unusable, read_ahead
 from learning.course.judge import START_SECONDS, TASK_SECONDS
 from learning.course.plugin import Source
@@ -222,6 +223,7 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
     sys.path.append(str(notebook.parent))
+    SourcelessFileLoader.get_code = _no_code  # type: ignore[assignment,method-assign]
     wrong = _known_wrong(task)
     code, elsewhere = tuple(map(str, readable())), (tempfile.gettempdir(), "/dev/", "/proc/")
     watch.listen(lambda words, grave: tell({"flag": words, "grave": grave}), code, elsewhere)
@@ -255,6 +257,7 @@ class _Canary(warm.Reporter):
         for item in list(items):
             watch.remember_also(item.module)
             items.append(type(item).from_parent(item.parent, name=item.name))
+        watch.look_at_each_word(self._flag, expect, items[0].module)
         self._judges.hide()
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -268,7 +271,10 @@ class _Canary(warm.Reporter):
 
     def _tell_of_changes(self) -> None:
         if found := watch.changed():
-            self.tell({"flag": f"changed {', '.join(found[:3])}, which its judge uses", "grave": True})
+            self._flag(f"changed {', '.join(found[:3])}, which its judge uses", True)
+
+    def _flag(self, says: str, grave: bool) -> None:
+        self.tell({"flag": says, "grave": grave})
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """See pytest."""
@@ -302,6 +308,11 @@ def _code_of(notebook: Path) -> Iterator[ast.stmt]:
     for path in filter(Path.is_file, notebook.parent.rglob("*.py")):
         with suppress(OSError, *BROKEN):
             yield from ast.parse(path.read_bytes()).body
+
+
+def _no_code(loader: SourcelessFileLoader, name: str) -> None:
+    """Code that nobody can read may say that it is from anywhere."""
+    raise ImportError(f"{name} has no source", name=name)
 
 
 def _write(descriptor: int, secret: bytes, event: dict[str, Any]) -> None:

@@ -22,6 +22,9 @@ TAKEN = "the folder has the name of a file that the grader writes, so it was not
 
 LOOSE = "not in a folder of its own, named after the learner, so it was not graded"
 
+LEFT_OUT = {".ipynb", ".pyc", ".so", ".zip", ".egg"}
+"""Of what lies beside a notebook: other notebooks, and code that nobody can read."""
+
 TIMESTAMP = "timestamp.txt"
 """The file in a learner's folder that says when it was handed in, where nbgrader has written one."""
 
@@ -52,7 +55,7 @@ class Submission:
         found = {self.path.name: _slim(self.path.read_bytes())}
         room = NOTEBOOK_BYTES
         for path in sorted(self.path.parent.iterdir()):
-            regular = path.is_file() and not path.is_symlink() and path.suffix.lower() != ".ipynb"
+            regular = path.is_file() and not path.is_symlink() and path.suffix.lower() not in LEFT_OUT
             if regular and not path.name.startswith(".") and (room := room - path.stat().st_size) >= 0:
                 found[path.name] = path.read_bytes()
         return found

@@ -7,6 +7,7 @@ answer can unsay it.
 """
 
 import ast
+import builtins
 import os
 import re
 import sys
@@ -21,7 +22,8 @@ from .hiding import USED_BY_LESSONS, judges
 
 JUDGES = {"_pytest", "learning", "langgraph", "numpy", "pluggy", "prometheus_client", "psutil", "psycopg"}
 JUDGES |= {"psycopg_pool", "pytest", "redis", "zlib", "zstandard"}
-JUDGES |= {"_collections_abc", "abc", "copyreg", "pkgutil", "traceback", "weakref"}
+JUDGES |= {"_collections_abc", "abc", "base64", "binascii", "copyreg", "hmac", "ormsgpack", "pkgutil", "traceback"}
+JUDGES |= {"weakref"}
 JUDGES |= {"ast", "asyncio", "builtins", "collections", "concurrent", "contextlib", "copy", "dataclasses", "datetime"}
 JUDGES |= {"decimal", "enum", "errno", "functools", "gc", "gzip", "hashlib", "inspect", "io", "itertools", "json"}
 JUDGES |= {"linecache", "lzma", "math", "multiprocessing", "numbers", "operator", "os", "pathlib", "pickle", "posix"}
@@ -32,20 +34,39 @@ JUDGES |= {"sys", "tempfile", "threading", "time", "tracemalloc", "types", "typi
 Not `warnings`, `logging` and `importlib`, of which pytest and libraries change functions while a test runs.
 """
 
-GRAVE = {
-    "sys._getframe": "looked into the frames of its judge",
-    "sys._current_frames": "looked into the frames of its judge",
+NEVER = {
     "sys.settrace": "traced its judge",
     "sys.setprofile": "traced its judge",
+    "sys.monitoring.register_callback": "traced its judge",
     "sys.addaudithook": "listened to what its judge does",
-    "gc.get_objects": "searched the memory for its judge",
-    "gc.get_referrers": "searched the memory for its judge",
+}
+"""What nothing in a test asks for, whoever calls it, and what to say of it."""
+
+CTYPES = {
     "ctypes.dlopen": "used ctypes, which can change anything",
     "ctypes.dlsym": "used ctypes, which can change anything",
-    "code.__new__": "made code in disguise",
-    "function.__new__": "made code in disguise",
 }
-"""What no answer needs, and what to say of it."""
+"""What libraries ask for when they are imported, and no answer needs."""
+
+FRAMES = "looked into the frames of its judge"
+DISGUISE = "made code in disguise"
+SEARCHED = "searched the memory for its judge"
+
+GRAVE = {
+    "sys._getframe": ("_getframe", FRAMES),
+    "sys._current_frames": ("_current_frames", FRAMES),
+    "tb_frame": ("tb_frame", FRAMES),
+    "gi_frame": ("gi_frame", FRAMES),
+    "cr_frame": ("cr_frame", FRAMES),
+    "ag_frame": ("ag_frame", FRAMES),
+    "gc.get_objects": ("get_objects", SEARCHED),
+    "gc.get_referrers": ("get_referrers", SEARCHED),
+    "code.__new__": ("__code__", DISGUISE),
+    "function.__new__": ("FunctionType", DISGUISE),
+}
+"""What no answer needs: events, and attributes that are events when they are read. With each, a word that the source of
+a library has which asks for it by itself, and what to say.
+"""
 
 ODD = {
     "compile": "ran code that it made at run time",
@@ -56,14 +77,14 @@ ODD = {
 }
 """What few answers need: for a person to look at."""
 
-FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
-"""Attributes through which one function gets hold of what another is doing."""
-
 INSIDES = {"__code__", "__defaults__", "__kwdefaults__"}
-"""What a function consists of. What an answer does with those of its own functions is its own business."""
+"""What a function consists of. Nobody gives other parts to a function of somebody else's."""
 
-HELPERS = ("/inspect.py", "/traceback.py")
+HELPERS = ("/inspect.py", "/traceback.py", "/logging/__init__.py")
 """Modules through which one gets hold of a frame without asking for it oneself."""
+
+TELLERS = {"print_stack", "format_stack", "extract_stack"}
+"""Functions of these that make text of frames, and give none away."""
 
 SET_FOR_ALL = {"excepthook", "displayhook", "unraisablehook"}
 """Functions of `sys` and `threading` that are there to be replaced."""
@@ -140,6 +161,23 @@ def changed() -> list[str]:
     ]
 
 
+def look_at_each_word(tell: Callable[[str, bool], None], expect: types.ModuleType, tests: types.ModuleType) -> None:
+    """Have `expect` look at itself, at the tests and at Python's own functions whenever it compares. It tells once."""
+    spaces: list[tuple[dict[str, Any], dict[str, Any], str]] = []
+
+    def look() -> None:
+        for space, were, module in spaces:
+            for name, was in were.items():
+                if space.get(name) is not was:
+                    spaces.clear()
+                    tell(f"changed {module}.{name}, which its judge uses", True)
+                    return
+
+    vars(expect)["look"] = look
+    remember_also(expect)
+    spaces += [(vars(module), dict(vars(module)), module.__name__) for module in (builtins, expect, tests)]
+
+
 def reaches(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, bool]]:
     """What the lines of an answer reach for, read and not run: the words, and whether the mark cannot be trusted."""
     for node in (part for statement in statements for part in ast.walk(statement)):
@@ -172,19 +210,35 @@ def listen(tell: Callable[[str, bool], None], code: tuple[str, ...], elsewhere: 
     """
     # In the closure, where another module's code has no name for it.
     frame_of, in_cell, is_local, allowed = sys._getframe, CELL.fullmatch, LOCAL.match, code + elsewhere
-    grave, odd, files, secret, fsdecode = dict(GRAVE), dict(ODD), FILES, SECRETS.match, os.fsdecode
-    frames, insides, helpers = set(FRAMES), set(INSIDES), HELPERS
+    never, grave, ctypes, odd, files = dict(NEVER), dict(GRAVE), dict(CTYPES), dict(ODD), FILES
+    insides, helpers, tellers, secret, fsdecode = set(INSIDES), HELPERS, set(TELLERS), SECRETS.match, os.fsdecode
+    sources: dict[str, str] = {}
     here = threading.local()
 
     def is_theirs(frame: Any) -> bool:
         name = frame.f_code.co_filename
         return bool(in_cell(name)) or (name[:1] == "/" and not name.startswith(code))
 
-    def asked_by_a_cell() -> bool:
-        here.busy = True  # to look at a frame is an event too
+    def source_of(name: str) -> str:
+        if name not in sources:
+            try:
+                with open(name, encoding="utf-8") as file:
+                    sources[name] = file.read()
+            except OSError:  # no file: made at run time
+                sources[name] = ""
+        return sources[name]
+
+    def asked_by_a_cell(word: str = "") -> bool:
+        """Whether a cell has asked, itself or through a helper, or a library that was given what to call: then the word
+        for it is not in the library's source.
+        """
+        here.busy = True  # to look at a frame, or to open a file, is an event too
         try:
             frame: Any = frame_of(2)
-            if frame.f_code.co_filename.endswith(helpers):
+            name = frame.f_code.co_filename
+            if not is_theirs(frame) and word not in source_of(name):
+                return True
+            if name.endswith(helpers) and frame.f_code.co_name not in tellers:
                 frame = frame.f_back
             return is_theirs(frame)
         finally:
@@ -217,18 +271,19 @@ def listen(tell: Callable[[str, bool], None], code: tuple[str, ...], elsewhere: 
     def hook(event: str, arguments: tuple) -> None:
         if getattr(here, "busy", False):
             return
-        if event in grave:
-            if asked_by_a_cell() or (event.startswith(("ctypes", "sys.set", "sys.add")) and asked_for_a_cell()):
-                tell(grave[event], True)
-        elif event in ("object.__getattr__", "object.__setattr__"):
-            function, name = arguments[0], arguments[1]
-            if name in frames:
-                reached = asked_by_a_cell()
-            elif name in insides and not owned(function):
-                reached = asked_by_a_cell() or event == "object.__setattr__"
-            else:
-                reached = False
-            if reached:
+        if event == "object.__getattr__":
+            event = arguments[1]
+        if event in never:
+            tell(never[event], True)
+        elif event in grave:
+            word, says = grave[event]
+            if asked_by_a_cell(word):
+                tell(says, True)
+        elif event in ctypes:
+            if asked_for_a_cell():
+                tell(ctypes[event], True)
+        elif event == "object.__setattr__":
+            if arguments[1] in insides and not owned(arguments[0]):
                 tell("reached into the functions of its judge", True)
         elif event in odd:
             if asked_by_a_cell():
