@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from learning import services
 from learning.agent import build_agent
 from learning.cli import app
-from learning.operations import BackupError, activity, back_up, finish_archiving, prepare_restore, verify
+from learning.operations import BackupError, activity, back_up, backup, finish_archiving, prepare_restore, verify
 from learning.savers import open_saver
+from learning.services import binaries
 
 from .services.test_servers import embedded_only
 
@@ -68,6 +69,56 @@ def test_old_backups_go_only_when_the_new_one_is_verified(postgres, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2026-01-02T03-00-00Z", made.name, "notes"]
 
 
+@embedded_only
+def test_a_backup_that_is_damaged_as_it_is_made_takes_no_old_ones_place(postgres, tmp_path: Path, monkeypatch):
+    run = backup._run
+
+    def rotten(name: str, *arguments: object) -> tuple[int, str]:
+        done = run(name, *arguments)
+        if name == "pg_basebackup":
+            flip_a_bit(Path(str(arguments[3])) / "global" / "pg_control")
+        return done
+
+    old = back_up(postgres.url, tmp_path, keep=1).rename(tmp_path / "2026-01-01T03-00-00Z")
+    monkeypatch.setattr(backup, "_run", rotten)
+    with pytest.raises(BackupError, match=r"The new backup is damaged: .*pg_control"):
+        back_up(postgres.url, tmp_path, keep=1)
+    assert verify(old) == []
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".unfinished")] == [old.name]
+
+
+@embedded_only
+def test_a_backup_is_not_restored_over_what_is_there(postgres, tmp_path: Path):
+    made = back_up(postgres.url, tmp_path / "backups")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "precious").touch()
+    with pytest.raises(BackupError, match=f"cannot be copied to {tmp_path}/data"):
+        prepare_restore(made, postgres.archive, tmp_path / "data", moment=datetime.now(UTC))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_at_least_the_new_backup_is_kept(tmp_path: Path, keep: int):
+    with pytest.raises(BackupError, match=f"keep is {keep}: at least one backup"):
+        back_up("postgresql://nobody@localhost:1/shop", tmp_path / "backups", keep=keep)
+    assert not (tmp_path / "backups").exists()
+
+
+def test_a_place_for_backups_that_is_no_folder_is_told(tmp_path: Path):
+    (tmp_path / "backups").touch()
+    with pytest.raises(BackupError, match=f"No backup in {tmp_path}/backups"):
+        back_up("postgresql://nobody@localhost:1/shop", tmp_path / "backups")
+
+
+def test_programs_of_postgres_that_are_missing_are_told(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(backup, "postgres_program", lambda name: binaries.postgres_program(f"{name}-of-another-one"))
+    with pytest.raises(BackupError, match=r"There is no pg_verifybackup-of-another-one in .*Install its tools"):
+        verify(tmp_path)
+    monkeypatch.setattr(backup, "postgres_program", lambda name: tmp_path / name)
+    with pytest.raises(BackupError, match="No such file or directory"):
+        verify(tmp_path)
+
+
 def test_a_backup_of_no_server_is_a_plain_error(tmp_path: Path):
     told = CliRunner().invoke(app, ["backup", "postgresql://nobody@localhost:1/shop", str(tmp_path)])
     assert told.exit_code == 1
@@ -105,6 +156,16 @@ def test_a_report_counts_what_happened_and_lists_days_without_anything():
     assert (interrupts["interrupts"], interrupts["resumed"]) == (2, 1)
     assert interrupts["median"] > 0
     assert none == {"tenant": "south", "interrupts": 0, "resumed": 0, "median": None}
+
+
+def test_a_report_leaves_out_what_happened_on_other_days():
+    today = datetime.now(UTC).date()
+    with open_saver("memory://") as saver:
+        a_shop(saver)
+        told = activity({"north": saver}, today - timedelta(days=3), today - timedelta(days=2))
+    assert [(row["sessions"], row["checkpoints"]) for row in told.sessions] == [(0, 0), (0, 0)]
+    assert told.step_times == []
+    assert [row["interrupts"] for row in told.interrupts] == [0]
 
 
 def test_a_report_is_files_that_other_programs_read(tmp_path: Path):

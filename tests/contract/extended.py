@@ -1,7 +1,9 @@
 """What our savers do beyond LangGraph's base interface. Each case takes a storage, empty at first, to open savers on."""
 
+import asyncio
 import operator
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -234,6 +236,21 @@ def a_thread_ends_with_its_time_and_nothing_is_left_of_it(storage):
     where = put(saver, config(), {"b": "z" * 500})
     assert values(saver, where) == {"b": "z" * 500}
     assert pending(saver, where) == []
+
+
+@case
+def a_sweep_takes_what_has_expired_and_nothing_else(storage):
+    keeping, passing = storage.open(), storage.open(ttl=timedelta(seconds=0.2))
+    conversation(keeping, "stays", turns=3)
+    before = storage.items()
+    for sweep in (keeping.sweep, lambda: asyncio.run(keeping.asweep())):
+        put(passing, config("goes"), {"a": "x" * 500})
+        over = time.time() + 0.25
+        storage.wait_until(lambda: time.time() > over)  # noqa: B023
+        assert sweep() == (0 if storage.kind in ("redis", "cluster") else 1)  # those do it by themselves
+        assert (storage.items(), sweep()) == (before, 0)
+
+    assert [len(contents(each)) for each in keeping.list(None)] == [3, 2, 1]
 
 
 # --- tenants and keys -------------------------------------------------------------------------------------------------

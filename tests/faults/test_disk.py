@@ -128,6 +128,15 @@ def test_a_new_folder_is_there_when_the_folder_it_is_in_is_synced(file: Path):
         assert {image.get("inner/one") for image in disk.now()} == {NEW}
 
 
+def test_a_name_behind_which_no_file_is_any_more_is_passed_over(file: Path):
+    (file.parent / "dangling").symlink_to("nowhere")
+    with Disk(file.parent) as disk:
+        beside(file)
+        sync_folder(file)
+        assert left(disk) == {NEW}
+        assert all(image.keys() == {"file"} for image in disk.now())
+
+
 def test_an_image_is_restored_as_it_was(file: Path, tmp_path: Path):
     (file.parent / "inner").mkdir()
     (file.parent / "inner" / "one").write_bytes(NEW)

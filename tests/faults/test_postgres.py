@@ -80,6 +80,18 @@ def test_a_server_that_is_away_is_told_and_a_retry_is_said_to_be_safe(postgres, 
         assert values(saver, put(saver, where, {"a": 2}, {"a": 2})) == {"a": 2}
 
 
+def test_what_postgres_refuses_for_good_is_said_at_once_in_its_words(url: str):
+    with open_saver(url) as saver, psycopg.connect(url, autocommit=True) as connection:
+        where = put(saver, config(), {"a": 1})
+        connection.execute("ALTER TABLE lg_checkpoints RENAME COLUMN data TO moved")
+        for ask in (lambda: put(saver, where, {"a": 2}), lambda: asyncio.run(saver.aget_tuple(where))):
+            with pytest.raises(SaverError, match=r"PostgreSQL refused: column .*data.* does not exist") as raised:
+                ask()
+            assert not raised.value.retry_is_safe
+        connection.execute("ALTER TABLE lg_checkpoints RENAME COLUMN moved TO data")
+        assert values(saver, where) == {"a": 1}
+
+
 def test_a_server_that_is_frozen_is_not_waited_for_without_end(postgres, url: str):
     (node,) = postgres.nodes
     with open_saver(url, timeout=0.5) as saver:

@@ -1,5 +1,6 @@
 """S3 throttles, fails, hangs and cuts off while agents talk: nothing acknowledged is lost or there twice."""
 
+import socket
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -27,6 +28,19 @@ def url(s3, monkeypatch) -> str:
 def proxy(s3) -> Iterator[Proxy]:
     with proxied(s3.environment["S3_ENDPOINT_URL"]) as proxy:
         yield proxy
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\n", b"what is this\r\n\r\n"], ids=["nothing", "a line", "nonsense"])
+def test_who_connects_and_asks_for_nothing_disturbs_nobody(url: str, proxy: Proxy, said: bytes):
+    proxy.faults[:] = [("PUT", "500")]
+    with socket.create_connection(proxy.server_address) as visitor:
+        visitor.sendall(said)
+        visitor.shutdown(socket.SHUT_WR)
+        while visitor.recv(1000):
+            pass
+    assert (proxy.seen, proxy.faults) == ({}, [("PUT", "500")])
+    with open_saver(url, endpoint=proxy.url) as saver:
+        assert values(saver, put(saver, config(), {"a": 1})) == {"a": 1}
 
 
 @pytest.mark.parametrize("fault", PASSING)

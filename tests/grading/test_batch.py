@@ -16,8 +16,10 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
+from learning.course.judge import JudgeError
 from learning.course.verdict import Behaviour, Verdict
-from learning.grading import batch
+from learning.grading import batch, submissions
+from learning.grading.limits import NOTEBOOK_BYTES
 from learning.grading.marks import graded_tasks
 from learning.grading.results import FOLDER
 from learning.grading.rules import Rules, RulesError, read_rules
@@ -154,6 +156,62 @@ def test_a_batch_that_is_killed_goes_on_where_it_stopped(tmp_path: Path):
     runner = Pretended()
     rows(batch.grade(tmp_path / "class", out, lessons=[1], runner=runner))
     assert [learner for learner, _ in runner.asked] == ["ben"]
+
+
+def test_a_notebook_that_can_no_longer_be_read_is_told_and_the_others_are_graded(class_: Path, monkeypatch):
+    def handed_in(*arguments):
+        found = submissions.handed_in(*arguments)
+        (class_ / "ben" / LESSON).unlink()
+        return found
+
+    monkeypatch.setattr(batch, "handed_in", handed_in)
+    graded = grade(class_, Pretended())
+    assert f"{LESSON}: cannot be read: No such file or directory" in graded["ben"]["remarks"]
+    assert (graded["ana"]["total"], graded["ana"]["remarks"]) == ("40.0", "")
+
+
+def test_tests_that_cannot_be_run_grade_nobody(class_: Path):
+    def broken(work, tell):
+        raise JudgeError("There is no sandbox.")
+        yield
+
+    with pytest.raises(batch.GradingError, match=r"nobody was graded\. There is no sandbox\."):
+        grade(class_, broken)
+    assert not (class_.parent / "grades" / "gradebook.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["no JSON", "[]", '{"cells": 3}', "[" * 100_000, json.dumps({"cells": [{"cell_type": "code", "source": "x = 1"}]})],
+    ids=["text", "list", "number", "deep", "of no lesson"],
+)
+def test_a_notebook_that_tells_by_nothing_which_lesson_it_is_is_told(class_: Path, content: str):
+    (class_ / "ana" / LESSON).unlink()
+    (class_ / "ana" / "my work.ipynb").write_text(content)
+    remarks = grade(class_, Pretended())["ana"]["remarks"]
+    assert "my work.ipynb: cannot tell which lesson it is" in remarks
+    assert f"{LESSON}: missing" in remarks
+
+
+def test_of_a_big_notebook_the_outputs_are_left_out(class_: Path):
+    notebook = worked()
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x" * 2**20}]
+    hand_in(class_ / "ana", notebook=notebook)
+    [ana, _] = submissions.handed_in(class_, [1])
+    slim = json.loads(ana.notebooks[1].files()[LESSON])
+    assert all(cell["outputs"] == [] for cell in slim["cells"] if cell["cell_type"] == "code")
+    assert [cell["source"] for cell in slim["cells"]] == [cell["source"] for cell in notebook["cells"]]
+
+
+@pytest.mark.parametrize("content", [b"x", b'{"cells": 3, "more": "' + b"x" * 2**20 + b'"}'], ids=["text", "no cells"])
+def test_a_big_file_that_is_no_notebook_is_cut(class_: Path, content: bytes):
+    (class_ / "ana" / LESSON).write_bytes(content * (1 + 2 * NOTEBOOK_BYTES // len(content)))
+    [ana, _] = submissions.handed_in(class_, [1])
+    kept = ana.notebooks[1].files()[LESSON]
+    assert len(kept) == NOTEBOOK_BYTES
+    assert kept.startswith(content[:100])
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

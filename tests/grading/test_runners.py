@@ -1,17 +1,23 @@
 """A class judged in several ways earns the same: one after another, several at a time, on a Dask cluster."""
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
 
-from learning.grading import batch
+from learning.course.judge import JudgeError
+from learning.course.tasks import TASKS
+from learning.grading import batch, runners
+from learning.grading import sandbox as sandboxes
 from learning.grading.isolation import SWITCH, Isolation, isolation
-from learning.grading.runners import Runner, on_dask, on_this_machine
+from learning.grading.runners import Runner, judge_on_worker, on_dask, on_this_machine
+from learning.grading.sandbox import Judged, Sandbox
 from learning.grading.submissions import GradingError
 
-from .test_grading import hand_in, rows, with_answer, worked
+from .test_grading import LESSON, hand_in, rows, with_answer, worked
 
 pytestmark = pytest.mark.xdist_group("runners")  # what is graded once serves them all
 
@@ -58,6 +64,33 @@ def test_on_a_cluster_of_two_workers(submissions: Path, one_at_a_time, tmp_path:
 def test_a_cluster_that_is_not_there_is_told(submissions: Path, tmp_path: Path):
     with pytest.raises(GradingError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         batch.grade(submissions, tmp_path / "grades", lessons=[1], runner=on_dask("tcp://127.0.0.1:1"))
+
+
+def test_without_dask_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(GradingError, match=r"--scheduler needs Dask: pip install .*\[dask\]"):
+        on_dask("tcp://127.0.0.1:1")
+
+
+def test_what_a_worker_answers_is_plain_and_what_the_sandbox_said(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    files, task = {LESSON: json.dumps(CLASS["ben"]).encode()}, "memory_monitoring"
+    monkeypatch.setattr(runners._here, "sandbox", sandbox, raising=False)
+    [told] = json.loads(json.dumps(judge_on_worker(LESSON, files, [task])))
+    judged = Judged.from_json(told)
+    assert (judged.verdict.task, judged.verdict.outcome) == (task, "failed")
+    assert judged.to_json() == told
+
+
+def test_a_grading_that_is_stopped_judges_nothing_more():
+    with Sandbox() as stopped, pytest.raises(JudgeError, match="The grading was stopped"):
+        files = {LESSON: json.dumps(CLASS["ana"]).encode()}
+        stopped.judge(LESSON, files, [TASKS["memory_monitoring"]], lambda task: stopped.close())
+
+
+def test_a_sandbox_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sandboxes, "enclosed", lambda command: ["false"])
+    with Sandbox() as broken, pytest.raises(JudgeError, match=r"does not work|no sandbox|ended"):
+        broken.judge(LESSON, {LESSON: b"{}"}, [TASKS["memory_monitoring"]])
 
 
 def test_in_landlock(submissions: Path, one_at_a_time, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

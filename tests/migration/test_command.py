@@ -1,11 +1,14 @@
 """The commands: what they do, and what they say where a person has to mend something."""
 
+import sys
+
 import pytest
 from langgraph.types import Command
 from typer.testing import CliRunner
 
 from learning.cli import app
 from learning.course.desk import build_desk
+from learning.migration import command
 from learning.migration.official import opened
 
 ANA = {"configurable": {"thread_id": "ana"}}
@@ -68,6 +71,21 @@ def lonely(saver):
         (["validate", "{desk}"], ["Only stores of learning.savers", "convert it first"]),
         (["convert", "sqlite+official:///no/such/file", "memory://"], ["no file /no/such/file"]),
         (["convert", "{desk}", "memory://"], ["gone with the process"]),
+        (["convert", "{desk}", "{desk}"], ["source and the target are the same"]),
+        (["migrate", "{desk}", "--steps", "shop.steps", "--to", 2], ["'shop.steps' does not name", "module:name"]),
+        (["migrate", "{desk}", "--steps", ":steps", "--to", 2], ["':steps' does not name", "module:name"]),
+        (
+            ["migrate", "{desk}", "--steps", "tests.migration.shop_steps:nothing", "--to", 2],
+            ["no 'nothing' in tests.migration.shop_steps"],
+        ),
+        (
+            ["migrate", "{desk}", "--steps", "tests.migration.shop_steps:to_3", "--to", 2],
+            ["shop_steps:to_3 is a function, and no Migrations"],
+        ),
+        (
+            ["validate", "memory://", "--schema", "tests.migration.shop_steps:migrations"],
+            ["shop_steps:migrations is a Migrations, and no class or mapping"],
+        ),
     ],
 )
 def test_a_mistake_is_answered_with_what_to_do(words, says, desk):
@@ -75,3 +93,33 @@ def test_a_mistake_is_answered_with_what_to_do(words, says, desk):
     assert code == 2
     assert all(each in said for each in says), said
     assert len(said.strip().splitlines()) == 1, said
+
+
+def test_steps_that_fail_when_they_are_imported_are_told(desk, tmp_path, monkeypatch):
+    (tmp_path / "half_edited_steps.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    code, said = run("migrate", desk, "--steps", "half_edited_steps:migrations", "--to", 2)
+    assert code == 2 and "half_edited_steps fails when it is imported: ZeroDivisionError: division by zero." in said
+    assert "" not in sys.path
+
+
+def test_a_package_of_an_official_saver_that_is_missing_is_told_with_what_to_install(desk, monkeypatch):
+    monkeypatch.setitem(sys.modules, "langgraph.checkpoint.sqlite", None)
+    code, said = run("migrate", desk, *STEPS, "--to", 2)
+    assert code == 2 and "Install langgraph-checkpoint-postgres or langgraph-checkpoint-sqlite." in said, said
+
+
+def test_what_was_left_is_told_but_not_more_of_it_than_a_person_reads(desk, tmp_path, monkeypatch):
+    (tmp_path / "refusing_steps.py").write_text(
+        "from learning.migration import Migrations\n"
+        "migrations = Migrations()\n"
+        "@migrations.step(1, 2)\n"
+        "def refuse(values):\n"
+        "    raise ValueError('never seen such values')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "SHOWN", 2)
+    code, said = run("migrate", desk, "--steps", "refusing_steps:migrations", "--to", 2)
+    assert code == 1
+    assert said.count("Left as it was: thread 'ana', checkpoint ") == said.count("never seen such values") == 2, said
+    assert "… and 1 more." in said

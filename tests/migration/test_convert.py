@@ -4,14 +4,15 @@ import operator
 from typing import Annotated, TypedDict
 
 import pytest
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 from learning.agent import build_agent
-from learning.migration import convert
+from learning.migration import convert, walk
 from learning.migration.official import opened
+from learning.migration.walk import Failures, names, perform
 from learning.savers import Unavailable
 from learning.savers.wrappers.base import Wrapper
 
@@ -163,6 +164,72 @@ def test_a_checkpoint_that_the_target_does_not_take_is_named_and_the_rest_goes_o
         assert [(each.thread_id, each.checkpoint_id) for each in report.failed] == [("done", odd)]
         assert "strange type" in str(next(iter(report.failed)))
         assert content(target) == {key: value for key, value in content(source).items() if key[2] != odd}
+
+
+@pytest.mark.parametrize("official", ["postgres"], indirect=True)
+def test_all_threads_are_found_in_pages_though_many_have_the_same_ids(official, monkeypatch):
+    monkeypatch.setattr(walk, "PAGE", 2)
+    with opened(official, make=True) as saver:
+        for thread_id in "abcde":
+            above = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+            for id in ("2", "1", "3") if thread_id == "c" else ("2",):
+                saver.put(above, {**empty_checkpoint(), "id": id}, {}, {})
+        saver.put(
+            {"configurable": {"thread_id": "old", "checkpoint_ns": ""}}, {**empty_checkpoint(), "id": "0"}, {}, {}
+        )
+        assert sorted(perform(names(saver, Failures()))) == [(thread_id, "") for thread_id in [*"abcde", "old"]]
+
+
+class Refusing(Wrapper):
+    """Does as the saver inside does, but for listings that have a certain checkpoint in them."""
+
+    def __init__(self, inner, id, error):
+        super().__init__(inner)
+        self.id, self.error = id, error
+
+    def list(self, config, **options):
+        for found in self.inner.list(config, **options):
+            if config and found.checkpoint["id"] == self.id:
+                raise self.error
+            yield found
+
+
+def test_a_source_that_stays_away_stops_the_copy_and_is_no_failure_of_a_checkpoint():
+    source, target = InMemorySaver(), InMemorySaver()
+    talk(source)
+    newest = source.get_tuple(named("done")).checkpoint["id"]
+    with pytest.raises(Unavailable, match="The cable is cut"):
+        convert(Refusing(source, newest, Unavailable("The cable is cut.")), target)
+    convert(source, target)
+    assert content(target) == content(source)
+
+
+def test_a_source_that_goes_away_while_it_is_read_one_by_one_stops_the_copy():
+    source = InMemorySaver()
+    talk(source)
+    newest = source.get_tuple(named("done")).checkpoint["id"]
+
+    class Worse(Refusing):
+        def list(self, config, *, limit=None, **options):
+            if limit == 1:
+                raise Unavailable("The cable is cut.")
+            return super().list(config, limit=limit, **options)
+
+    with pytest.raises(Unavailable, match="The cable is cut"):
+        convert(Worse(source, newest, ValueError("odd")), InMemorySaver())
+
+
+@pytest.mark.parametrize(("age", "told"), [(0, "(the newest)"), (2, "before {}")])
+def test_where_a_saver_of_others_does_not_say_which_checkpoint_it_cannot_read_the_newer_ones_are_copied(age, told):
+    source, target = InMemorySaver(), InMemorySaver()
+    talk(source)
+    ids = [found.checkpoint["id"] for found in source.list(named("done"))]
+    report = convert(Refusing(source, ids[age], ValueError("odd bytes")), target)
+    [failure] = report.failed
+    assert (failure.thread_id, failure.checkpoint_id) == ("done", told.format(ids[age - 1]))
+    assert "odd bytes" in str(failure)
+    expected = {key for key in content(source) if key[0] != "done" or key[2] in ids[:age]}
+    assert content(target).keys() == expected
 
 
 class Notes(TypedDict):

@@ -8,6 +8,7 @@ import tracemalloc
 from itertools import count
 from pathlib import Path
 
+import numpy
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
@@ -17,9 +18,10 @@ from learning.course.desk import build_desk
 from learning.course.on_migration import build_office, desk_steps, old_office, to_2, values_in_version_3, values_of
 from learning.migration import Migrations, amigrate, migrate, state_version
 from learning.migration.official import opened
-from learning.savers import Unavailable
+from learning.savers import Unavailable, open_saver
 from learning.savers.wrappers.base import Wrapper
 
+from ..contract.cases import put, values
 from .conftest import sqlite_saver
 from .shop_steps import migrations
 from .test_convert import Stopping, content, named
@@ -123,6 +125,18 @@ def test_a_step_that_changes_a_value_under_its_old_name_is_refused():
     failed = {each.checkpoint_id for each in report.failed}
     assert len(failed) == 6 and "'total'" in str(next(iter(report.failed)))
     assert all(content(saver)[key] == value for key, value in before.items() if key[2] in failed)
+
+
+def test_values_that_cannot_be_compared_are_the_same_if_they_are_stored_as_the_same():
+    saver, kept, wrong = open_saver("memory://"), Migrations(), Migrations()
+    put(saver, named("ana"), {"prices": numpy.arange(3.0), "total": 1.0})
+    kept.step(1, 2)(to_2)
+    wrong.step(1, 2)(lambda values: values | {"prices": values["prices"] + 1})
+    report = migrate(saver, wrong, 2)
+    assert report.changed == 0 and "'prices'" in str(next(iter(report.failed)))
+    report = migrate(saver, kept, 2)
+    assert (report.changed, list(report.failed)) == (1, [])
+    assert values(saver, named("ana"))["prices"].tolist() == [0.0, 1.0, 2.0]
 
 
 def test_what_a_task_has_written_is_taken_along(saver):
@@ -270,6 +284,18 @@ def test_at_most_so_many_threads_are_in_work():
         assert saver.most == 3
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_one_of_our_savers_is_migrated_in_an_event_loop_too(saver):
+    async def main():
+        report = await amigrate(saver, migrations, 3)
+        assert (report.changed, report.threads, list(report.failed)) == (9, 3, [])
+        assert versions(saver) == {3}
+        assert_answered(saver)
+        await saver.aclose()
+
+    ask(saver)
+    asyncio.run(main())
 
 
 def test_a_cancelled_migration_ends_with_whole_threads():

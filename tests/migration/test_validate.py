@@ -1,5 +1,6 @@
 """What is wrong in a store is found and named; repair mends it or sets it aside, and loses nothing."""
 
+import asyncio
 import json
 import os
 from typing import Annotated, NotRequired, TypedDict
@@ -7,12 +8,16 @@ from typing import Annotated, NotRequired, TypedDict
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.message import AnyMessage, add_messages
+from pydantic import BaseModel
 
-from learning.migration import repair, restore, validate
-from learning.savers import InvalidRequest, Saver, open_saver
+from learning.course.on_migration import desk_steps
+from learning.migration import amigrate, convert, repair, restore, validate, walk
+from learning.migration.walk import config_of
+from learning.savers import InvalidRequest, Saver, Unavailable, open_saver
 from learning.savers.engines.memory import MemoryEngine
 from learning.savers.records import Put, PutWrites, Record
 
+from ..contract.cases import put
 from .test_convert import assert_continues, content, named, talk
 
 
@@ -117,6 +122,28 @@ def others(saver):
     }
 
 
+@pytest.mark.parametrize("page", [1, 3, 50])
+def test_what_cannot_be_read_is_named_and_the_rest_is_copied_and_migrated(saver, ill, monkeypatch, page):
+    monkeypatch.setattr(walk, "PAGE", page)
+    readable = set(all_that_is_readable(saver))
+    target = InMemorySaver()
+    report = convert(saver, target)
+    assert {each.checkpoint_id for each in report.failed} == {"2", "7"}
+    assert {(thread_id, id) for thread_id, _, id in content(target)} == readable
+
+    report = asyncio.run(amigrate(saver, desk_steps(), 3))
+    assert {each.checkpoint_id for each in report.failed} == {"2", "7"}
+    assert report.changed == len(readable)
+    assert_continues(target)
+
+
+def all_that_is_readable(saver):
+    """Threads and ids of all that can be read, one by one."""
+    for thread_id in ("done", "waits", "forked"):
+        yield from ((thread_id, found.checkpoint["id"]) for found in saver.list(named(thread_id)))
+    yield from (("ana", id) for id in "1345689")
+
+
 @pytest.mark.parametrize("kind", ["memory", "files"])
 def test_orphan_writes_are_set_aside_and_put_back(kind, tmp_path):
     with open_saver((tmp_path / "store").as_uri()) if kind == "files" else Saver(MemoryEngine()) as saver:
@@ -152,6 +179,105 @@ def test_a_file_that_is_damaged_does_not_hide_the_other_threads(tmp_path):
         report = repair(saver, tmp_path / "aside.jsonl")
         assert report.left == [problem]
         assert broken.read_bytes() == data
+
+
+def test_a_file_that_is_damaged_is_told_and_the_other_threads_are_copied(tmp_path):
+    with open_saver(tmp_path.as_uri()) as saver:
+        talk(saver)
+        broken = min(tmp_path.rglob("*.log"))
+        [lost] = [
+            thread_id
+            for thread_id in ("done", "waits", "forked")
+            if saver._core._thread(thread_id).hex() == broken.stem
+        ]
+        before = {key for key in content(saver) if key[0] != lost}
+        data = bytearray(broken.read_bytes())
+        data[40] ^= 1
+        broken.write_bytes(data)
+        saver.engine.close()
+        target = InMemorySaver()
+        [failure] = convert(saver, target).failed
+        assert (failure.thread_id, failure.checkpoint_id) == (broken.stem, "(all)")
+        assert str(broken) in failure.reason
+        assert content(target).keys() == before
+
+
+def test_a_checkpoint_that_the_saver_does_not_take_anew_is_left_and_told(tmp_path):
+    engine = MemoryEngine()
+    talk(Saver(engine))
+    saver = Saver(engine, fencing=True)
+    first = next(saver.list(named("done")))
+    for id, parent in (("2", "1"), ("3", "2")):
+        again(Saver(engine), first, parent, id=id)
+    report = repair(saver, tmp_path / "aside.jsonl")
+    assert [(each.what, each.checkpoint_id) for each in report.left] == [("no parent", "2")]
+    assert (report.mended, report.aside) == ([], [])
+    assert list(validate(saver)) == report.left
+
+
+def test_a_storage_that_goes_away_stops_a_repair_that_may_be_run_again(tmp_path):
+    class Leaving(MemoryEngine):
+        gone = False
+
+        def perform(self, request):
+            if self.gone and isinstance(request, Put):
+                raise Unavailable("The cable is cut.")
+            return super().perform(request)
+
+    saver = Saver(Leaving())
+    talk(saver)
+    again(saver, next(saver.list(named("done"))), "missing", id="1")
+    saver.engine.gone = True
+    with pytest.raises(Unavailable, match="The cable is cut"):
+        repair(saver, tmp_path / "aside.jsonl")
+    saver.engine.gone = False
+    assert [each.checkpoint_id for each in repair(saver, tmp_path / "aside.jsonl").mended] == ["1"]
+    assert list(validate(saver)) == []
+
+
+def test_a_child_of_what_is_set_aside_whose_own_parent_is_missing_becomes_a_first_one(tmp_path):
+    saver = Saver(MemoryEngine())
+    talk(saver)
+    first = next(saver.list(named("done")))
+    saver.put_writes(config_of(("ana", ""), "0"), [("messages", ["x" * 500])], "task")  # an orphan: "0" never comes
+    again(saver, first, "0", id="1", channel_values={"messages": "Hello"})
+    again(saver, first, "1", id="2")
+    assert [(each.what, each.checkpoint_id) for each in validate(saver, State) if each.what != "no parent"] == [
+        ("wrong type", "1"),
+        ("orphan writes", "0"),
+    ]
+    repair(saver, tmp_path / "aside.jsonl", State)
+    assert list(validate(saver, State)) == []
+    assert saver.get_tuple(named("ana")).parent_config is None
+
+
+class Customer(BaseModel):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong"),
+    [
+        ({"customer": Customer}, "customer: "),
+        ({"customer": Customer | None}, "customer: "),
+        ({"customer": str, "count": int}, "count: "),
+        ({"customer": NotRequired[int]}, "customer: "),
+        ({"count": str}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_schema_may_be_a_mapping_and_its_types_may_bring_their_own_settings(schema, wrong):
+    saver = Saver(MemoryEngine())
+    put(saver, named("ana"), {"customer": "Ana", "count": "1"})
+    found = list(validate(saver, schema))
+    assert [each.what for each in found] == (["wrong type"] if wrong else [])
+    assert all(each.why.startswith(wrong) for each in found)
+
+
+@pytest.mark.parametrize("schema", ["State", [State], 3])
+def test_what_is_no_schema_is_refused(schema):
+    with pytest.raises(InvalidRequest, match="the class of a state or a mapping of channels to types, not"):
+        list(validate(Saver(MemoryEngine()), schema))
 
 
 def test_a_store_of_others_is_not_taken_for_a_healthy_one():

@@ -59,6 +59,14 @@ class Customer(BaseModel):
     tags: tuple[str, ...] = ()
 
 
+class Tower(BaseModel):
+    floors: list[int]
+
+    @cached_property
+    def height(self) -> int:
+        return len(self.floors)
+
+
 T = TypeVar("T")
 
 

@@ -22,7 +22,7 @@ from learning.savers.engines import files, memory
 from learning.savers.engines.files import FilesEngine
 from learning.savers.engines.memory import MemoryEngine, Shelf
 from learning.savers.errors import SaverError, StorageFull, Unreadable
-from learning.savers.records import Batch, Drop, Get, Place, Put, PutWrites, Read, Record, Remove, Request, Scan
+from learning.savers.records import Batch, Drop, Get, Place, Put, PutWrites, Read, Record, Remove, Request, Scan, Sweep
 
 OWNERS = [b"owner--A", b"owner--B"]
 THREADS = [owner + bytes([number]) * 12 for owner in OWNERS for number in range(2)]
@@ -240,6 +240,19 @@ def test_expired_threads_and_refused_ones_leave_no_file(tmp_path, clock):
     assert engine.perform(put(2, epoch=5)).kind == "stale"
     assert engine.perform(Remove(THREAD, [put(1).place], 6)) == 0
     assert not log_of(tmp_path).exists()
+
+
+def test_a_sweep_removes_the_files_of_expired_threads_and_no_others(tmp_path, clock):
+    engine = FilesEngine(tmp_path)
+    engine.perform(put(1, seconds=50))
+    engine.perform(put(1, thread=THREADS[1]))
+    assert engine.perform(Sweep()) == 0
+    clock.now += 60
+
+    assert FilesEngine(tmp_path).perform(Sweep()) == 1
+    assert not log_of(tmp_path).exists()
+    assert numbers(FilesEngine(tmp_path), THREADS[1]) == [1]
+    assert FilesEngine(tmp_path).perform(Sweep()) == 0
 
 
 def test_only_what_is_new_is_read(tmp_path, monkeypatch):

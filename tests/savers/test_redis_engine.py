@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from redis.asyncio import Connection
 
 from learning.savers.engines.memory import MemoryEngine
 from learning.savers.engines.redis import RedisEngine
-from learning.savers.errors import StorageFull, Unavailable
+from learning.savers.engines.redis_servers import Servers
+from learning.savers.errors import InvalidRequest, SaverError, StorageFull, Unavailable
+from learning.savers.program import run
 from learning.savers.records import Batch, Drop, Get, Place, Put, PutWrites, Read, Record, Remove, Scan
 
 OWNERS = [b"owner--1", b"owner--2"]
@@ -208,6 +211,82 @@ def test_who_does_not_answer_is_unavailable_and_named(redis):
     redis.node.resume()
     assert engine.perform(Get(bytes(20), bytes(8), None)).rows == ()
     engine.close()
+
+
+def test_what_redis_refuses_for_good_is_said_in_its_words_and_is_not_tried_again(redis):
+    engine, thread = RedisEngine(redis.url), os.urandom(20)
+    redis.client().set(f"lg:{{{thread.hex()}}}:about", "something else")
+    for perform in (engine.perform, lambda request: asyncio.run(engine.aperform(request))):
+        with pytest.raises(SaverError, match=rf"127\.0\.0\.1:{redis.node.port} refused\. .*WRONGTYPE") as error:
+            perform(numbered(thread, 1))
+        assert not error.value.retry_is_safe
+    engine.close()
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_not_given_to_another(redis, monkeypatch):
+    engine, thread, read = RedisEngine(redis.url, timeout=20), os.urandom(20), Connection.read_response
+
+    async def main():
+        asked = asyncio.Event()
+
+        async def telling(self, *arguments, **options):
+            asked.set()
+            return await read(self, *arguments, **options)
+
+        await engine.aperform(numbered(thread, 0))
+        monkeypatch.setattr(Connection, "read_response", telling)
+        redis.node.pause()
+        late = asyncio.create_task(engine.aperform(numbered(thread, 1)))
+        await asked.wait()
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        asked.clear()
+        scanning = asyncio.create_task(engine.aperform(Scan(thread[:8], thread)))
+        await asked.wait()
+        redis.node.resume()
+        assert "000000" in {row.place.id for row in await scanning}
+        await engine.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("http://localhost:6379", {}, "has to begin with redis, rediss, unix, redis.cluster or rediss.cluster"),
+        ("localhost:6379", {}, "has to begin with redis"),
+        ("unix+cluster:///tmp/redis", {}, "has to begin with redis"),
+        ("redis://localhost", {"prefix": "lg*"}, r"prefix 'lg\*' has other characters than letters, digits and _\.:-"),
+        ("redis://localhost", {"prefix": ""}, "The prefix '' has other characters"),
+        ("redis://localhost", {"prefix": "größe"}, "The prefix 'größe' has other characters"),
+    ],
+)
+def test_a_url_or_a_prefix_that_cannot_be_is_told(url, options, says):
+    with pytest.raises(InvalidRequest, match=says):
+        RedisEngine(url, **options)
+
+
+def test_of_a_cluster_any_node_that_answers_is_enough(cluster):
+    nobody, thread = "127.0.0.1:1", os.urandom(20)
+    scheme, _, rest = cluster.url.partition("://")
+    login, _, places = rest.rpartition("@")
+    url = f"{scheme}://{login}@" if login else f"{scheme}://"
+    engine = RedisEngine(f"{url}{nobody},{places}", timeout=5)
+    assert engine.perform(numbered(thread, 1)).kind == "stored"
+    assert engine._servers._addresses[0] != nobody, "who did not answer is asked last"
+    engine.close()
+
+    lost = RedisEngine(f"{url}{nobody}", timeout=0.05)
+    for perform in (lost.perform, lambda request: asyncio.run(lost.aperform(request))):
+        with pytest.raises(Unavailable, match=r"No node of the cluster answers\. Redis at 127\.0\.0\.1:1 cannot"):
+            perform(Get(thread, bytes(8), None))
+
+
+def test_a_slot_that_nobody_owns_is_unavailable_and_asked_for_again():
+    servers = Servers("redis+cluster://127.0.0.1:1", 0.05)
+    with pytest.raises(Unavailable, match="No server of the cluster owns this thread now"):
+        run(servers.call(None), servers.perform)
 
 
 def test_a_write_that_no_replica_has_is_not_called_stored(redis):

@@ -12,11 +12,12 @@ from langchain_core.messages import HumanMessage
 
 from learning.faults.s3_proxy import PASSING, proxied
 from learning.savers import Saver
-from learning.savers.engines import s3
+from learning.savers.engines import s3, s3_bucket
 from learning.savers.engines.memory import MemoryEngine
 from learning.savers.engines.s3 import S3Engine
+from learning.savers.engines.s3_turns import Turns
 from learning.savers.errors import InvalidRequest, SaverError, Unavailable, Unreadable
-from learning.savers.records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Scan
+from learning.savers.records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Scan, Sweep
 from learning.services import binaries
 from tests.contract.cases import config, put
 
@@ -241,6 +242,51 @@ def test_a_segment_that_nobody_used_is_swept_away(opened, objects, server, monke
     assert ids(opened()) == {"1", "2"}
 
 
+def test_only_what_has_expired_is_swept(opened, objects, monkeypatch):
+    engine, other = opened(), OWNER + bytes(11) + b"\x01"
+    engine.perform(a_put(size=100_000, seconds=60))
+    engine.perform(a_put(thread=other, size=100_000))
+    assert engine.perform(Sweep()) == 0
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+
+    assert opened().perform(Sweep()) == 1
+    assert 100_000 < sum(objects().values()) < 101_000
+    assert opened().perform(Sweep()) == 0
+    assert ids(opened(), other) == {"1"}
+
+
+def test_removing_from_a_thread_that_is_not_there_removes_nothing(opened, objects):
+    engine = opened()
+    assert engine.perform(Remove(THREAD, [PLACE], 8)) == 0
+    assert objects() == {}
+
+
+def test_threads_are_forgotten_in_turn_and_read_anew(opened, proxy):
+    engine, threads = opened(endpoint=proxy.url, cached=2500), [OWNER + bytes(11) + bytes([n]) for n in range(3)]
+    for thread in threads:
+        engine.perform(a_put(thread=thread, size=1000))
+    assert list(engine._known) == threads[1:]
+    engine.perform(Get(threads[1], SPACE, None))
+    engine.perform(a_put("2", thread=threads[0], size=1000))
+
+    assert engine._size == sum(each.size for each in engine._known.values()) <= 2500
+    assert [ids(engine, thread) for thread in threads] == [{"1", "2"}, {"1"}, {"1"}]
+    engine.perform(a_put(thread=OWNER + bytes(11) + b"\xff", size=5000))
+    assert len(engine._known) == 1, "one is known, however big it is"
+
+
+def test_a_writer_whose_segments_another_has_removed_reads_the_thread_anew(opened, monkeypatch):
+    monkeypatch.setattr(s3, "LOG", 300)
+    one, two = opened(), opened()
+    one.perform(a_put("1", size=100_000))
+    one.perform(a_put("2", size=400))  # a segment that the next is merged with
+    assert two.perform(Remove(THREAD, [PLACE], 8)) == 1  # and it is gone
+
+    assert one.perform(a_put("3", size=400)).kind == "stored"
+    assert ids(opened()) == ids(one) == {"2", "3"}
+
+
 def test_a_reader_with_an_old_head_reads_the_new_one(opened, monkeypatch):
     one, two = opened(), opened()
     one.perform(a_put("1", size=100_000))
@@ -328,6 +374,45 @@ def test_what_is_wrong_for_good_is_said_at_once(opened):
             S3Engine(url)
 
 
+@pytest.mark.parametrize("given", ["access_key_id", "secret_access_key"])
+def test_half_of_a_key_is_no_key(given, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InvalidRequest, match="These are no settings for S3"):
+        S3Engine("s3://bucket", **{given: "half of it"})
+
+
+def test_a_head_that_others_replace_all_the_time_is_unavailable(opened, monkeypatch):
+    one, two = opened(timeout=0.1), opened()
+    put, numbers = one._bucket.put, itertools.count(2)
+
+    def overtaken(name, body, etag=None):
+        two.perform(a_put(str(next(numbers))))
+        return (yield from put(name, body, etag))
+
+    one.perform(a_put("1"))
+    one._bucket.put = overtaken
+    with pytest.raises(Unavailable, match="Others write to this thread all the time"):
+        one.perform(a_put("never"))
+    assert "never" not in ids(opened())
+
+
+@pytest.mark.parametrize(
+    ("text", "lasts"),
+    [
+        ("Received redirect without LOCATION, this normally indicates an incorrectly configured region", True),
+        ("response with status code: 403 Forbidden", True),
+        ("response with status code: 501 Not Implemented", True),
+        ("response with status code: 429 Too Many Requests", False),
+        ("response with status code: 503 Service Unavailable", False),
+        ("status code: 400 Bad Request: <Code>RequestTimeout</Code>", False),
+        ("connection reset by peer", False),
+    ],
+)
+def test_what_a_server_says_lasts_or_passes(text, lasts):
+    assert s3_bucket._lasts(text) == lasts
+
+
 def test_setup_makes_nothing(opened, objects):
     opened().setup()
     asyncio.run(opened().asetup())
@@ -395,3 +480,31 @@ def test_a_call_within_a_loop_does_not_wait_for_what_needs_the_loop(opened, prox
 
     asyncio.run(asyncio.wait_for(both(), 5))
     assert len(opened().perform(Get(THREAD, SPACE, None)).writes[PLACE]) == 2
+
+
+def test_who_is_cancelled_as_it_is_to_lead_lets_the_next_one_lead():
+    turns, written = Turns(), []
+
+    def write(thread, requests, name):
+        yield "write"
+        written.append(requests)
+        return [f"{request} is stored" for request in requests]
+
+    def ended(program, answer):
+        with pytest.raises(StopIteration) as end:
+            program.send(answer)
+        return end.value.value
+
+    first, second, third = (turns.take(THREAD, name, write) for name in ("first", "second", "third"))
+    assert next(first) == "write"
+    waiting = next(second)
+    assert ended(first, None) == "first is stored"
+    assert waiting.result(timeout=0) is Turns.LEAD
+    also_waiting = next(third)
+    with pytest.raises(asyncio.CancelledError):
+        second.throw(asyncio.CancelledError())
+    assert also_waiting.result(timeout=0) is Turns.LEAD
+    assert third.send(also_waiting.result()) == "write"
+    assert ended(third, None) == "third is stored"
+    assert written == [["first"], ["third"]]
+    assert turns._waiting == {}

@@ -8,7 +8,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.savers import InvalidRequest, Unreadable
+from learning.savers import InvalidRequest, NotStorable, Unreadable
 from learning.savers.dictionary import DICTIONARY
 from learning.savers.seal import COMPRESSED, VERSION, Sealer
 
@@ -64,6 +64,21 @@ def test_a_bomb_is_refused_before_it_goes_off():
     endless = streamed.compress(bytes(50_000_000)) + streamed.flush()
     with pytest.raises(Unreadable, match="does not tell its size"):
         Sealer(max_bytes=1_000_000).open(forged(endless), b"about")
+
+
+def test_what_could_not_be_opened_again_is_not_sealed():
+    small = Sealer(max_bytes=1000)
+    assert small.open(small.seal(bytes(1000), b"about"), b"about") == bytes(1000)
+    with pytest.raises(NotStorable, match="1,001 bytes is more than the 1,000 allowed"):
+        small.seal(bytes(1001), b"about")
+
+
+def test_a_record_whose_compressed_bytes_make_no_sense_is_damaged():
+    dictionary = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    data = zstandard.ZstdCompressor(dict_data=dictionary).compress(os.urandom(500) * 3)
+    for broken in (b"no frame at all", data[:-10]):
+        with pytest.raises(Unreadable, match=r"A record is damaged: .*\."):
+            Sealer().open(forged(broken), b"about")
 
 
 def test_keys_change_without_a_pause():

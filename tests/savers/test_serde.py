@@ -1,5 +1,7 @@
 """What goes through the serializer comes back as it was, or is refused with the way to it; and nothing runs."""
 
+import importlib
+import io
 import math
 import pathlib
 import pickle
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -26,8 +29,10 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command, Interrupt, Overwrite, Send
+from pydantic import Field
 
 from learning.savers import ExactSerializer, NotStorable, Unreadable
+from learning.savers.serde import array_of
 
 from . import shop
 
@@ -138,6 +143,104 @@ def test_bytes_of_any_kind_give_a_value_or_a_clear_error(data: bytes):
 def test_what_cannot_be_stored_exactly_is_refused_with_the_way_to_it(value: Any, says: str):
     with pytest.raises(NotStorable, match=says):
         SERDE.dumps(value)
+
+
+def with_attribute() -> shop.Order:
+    order = shop.Order(1)
+    order.seen = True  # type: ignore[attr-defined]
+    return order
+
+
+def nameless() -> ZoneInfo:
+    """A zone from a file: its offset, and nothing that says where it is."""
+    head = b"TZif" + bytes(16) + b"".join(count.to_bytes(4) for count in (0, 0, 0, 0, 1, 4))
+    return ZoneInfo.from_file(io.BytesIO(head + bytes(6) + b"UTC\0"))
+
+
+def moved(module: str) -> object:
+    """An instance of a class that is not where it says it is."""
+    return dataclass(type("Moved", (), {"__module__": module}))()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (with_attribute(), "Order has an attribute 'seen' that is no field of it"),
+        (shop.Address.model_construct(floor=1), "Address has no value for street"),
+        (nameless(), "a time zone that has no name"),
+        (datetime(2026, 1, 1, tzinfo=nameless()), "a time zone that has no name"),
+        (moved("tests.nowhere"), r"tests\.nowhere\.Moved cannot be found again: define it at the top of a module"),
+        (moved("tests.savers.shop"), r"tests\.savers\.shop\.Moved cannot be found again"),
+    ],
+)
+def test_an_instance_that_would_not_come_back_whole_is_refused_with_why(value: Any, says: str):
+    with pytest.raises(NotStorable, match=says):
+        ExactSerializer(allow=True).dumps({"a": [value]})
+
+
+def test_what_a_class_computes_and_keeps_is_not_stored_and_does_not_hinder():
+    order, tower = shop.Order(1, ["a", "b"]), shop.Tower(floors=[1, 2, 3])
+    assert (order.total, tower.height) == (2, 3)
+    for value in (order, tower):
+        came = ExactSerializer(allow=True).loads(ExactSerializer(allow=True).dumps(value))
+        assert came == value
+        assert not {"total", "height"} & vars(came).keys()
+
+
+def test_a_model_gets_the_default_of_a_field_that_is_new(monkeypatch: pytest.MonkeyPatch):
+    data = SERDE.dumps(shop.Address(street="Elm"))
+
+    class Grown(shop.Address):
+        country: str = "DE"
+        tags: list = Field(default_factory=list)
+
+    Grown.__module__, Grown.__qualname__ = shop.Address.__module__, shop.Address.__qualname__
+    monkeypatch.setattr(shop, "Address", Grown)
+    came = ExactSerializer(allow=[Grown]).loads(data)
+    assert (type(came), came.street, came.country, came.tags) == (Grown, "Elm", "DE", [])
+
+
+def test_a_list_of_very_many_values_comes_back():
+    values = [*range(2**16), "end"]
+    assert SERDE.loads(array_of(len(values), [ormsgpack.packb(each) for each in values])) == values
+
+
+@pytest.mark.parametrize("content", ["\ud800", "half \udfff"])
+def test_a_message_with_half_a_character_comes_back(content: str):
+    message = HumanMessage(content)
+    assert same(SERDE.loads(SERDE.dumps(message)), message)
+
+
+def test_values_of_another_serializer_are_refused_with_both_names():
+    kind, data = SERDE.dumps_typed([1])
+    assert SERDE.loads_typed((kind, data)) == [1]
+    with pytest.raises(Unreadable, match=f"has the format 'msgpack'; this serializer reads '{kind}'"):
+        SERDE.loads_typed(("msgpack", data))
+
+
+def test_a_class_whose_module_was_imported_anew_is_another_one(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+    (tmp_path / "wandering_shop.py").write_text("from dataclasses import dataclass\n@dataclass\nclass Cup: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cup = importlib.import_module("wandering_shop").Cup
+    monkeypatch.delitem(sys.modules, "wandering_shop")
+    with pytest.raises(NotStorable, match=r"wandering_shop\.Cup cannot be found again"):
+        ExactSerializer(allow=[cup]).dumps(cup())
+    same_cup = sys.modules["wandering_shop"].Cup
+    serde = ExactSerializer(allow=[same_cup])
+    assert serde.loads(serde.dumps(same_cup())) == same_cup()
+
+
+def test_what_is_nested_deeper_than_the_format_allows_is_refused_whatever_python_allows():
+    deep: list = []
+    for _ in range(1500):
+        deep = [deep]
+    allowed = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        with pytest.raises(NotStorable, match="The value cannot be stored"):
+            SERDE.dumps(deep)
+    finally:
+        sys.setrecursionlimit(allowed)
 
 
 def test_an_array_in_a_message_comes_back():

@@ -163,6 +163,40 @@ def test_a_program_that_may_not_be_executed(monkeypatch, tmp_path):
         services.redis()
 
 
+def test_a_postgres_that_may_not_be_executed_is_not_copied_but_told(monkeypatch, tmp_path):
+    for name in ("initdb", "postgres"):
+        shutil.copyfile(binaries.postgres().with_name(name), tmp_path / name)
+    monkeypatch.setattr(binaries, "postgres", lambda: tmp_path / "postgres")
+    with pytest.raises(ServiceError, match=r"initdb may not be executed.*chmod \+x"):
+        services.postgres()
+
+
+def test_a_program_that_is_for_another_machine(monkeypatch, tmp_path):
+    program = tmp_path / "valkey-server"
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    monkeypatch.setattr(binaries, "valkey", lambda: program)
+    with pytest.raises(ServiceError, match="valkey-server cannot be run: Exec format error"):
+        services.redis()
+
+
+def test_a_tool_of_postgres_that_is_missing():
+    with pytest.raises(ServiceError, match=r"There is no pg_nothing in .*, where the PostgreSQL server is"):
+        binaries.postgres_program("pg_nothing")
+    assert binaries.postgres_program("initdb").exists()
+
+
+def test_a_server_of_ours_that_the_environment_leads_to_is_taken_over_and_made_whole(monkeypatch, capsys):
+    with services.redis(replicas=1) as ours:
+        monkeypatch.setenv("REDIS_URL", ours.url)
+        ours.node.kill()
+        with services.redis() as found:
+            assert (found.folder, len(found.nodes)) == (ours.folder, 2)
+            assert found.client().ping()
+        assert "Redis: one that runs already" in capsys.readouterr().out
+        assert ours.ready(), "who was lent it does not close it"
+
+
 def test_a_program_that_is_broken(monkeypatch, tmp_path):
     program = tmp_path / "valkey-server"
     program.write_text("#!/bin/sh\necho this is not the server you are looking for; exit 1\n")

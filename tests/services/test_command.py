@@ -1,5 +1,6 @@
 """`learning services` and `learning doctor`, as a person runs them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from learning import doctor
+from learning import doctor, services
 from learning.cli import app
 from learning.services import binaries, compose, standing
+from learning.services.choice import KINDS
 from learning.services.server import wait_for
 
 
@@ -96,6 +98,33 @@ def test_the_doctor_starts_each_server_and_finds_nothing_wrong_here():
     assert found.exit_code == 0, found.output
     for server in ("Redis", "Redis Cluster", "PostgreSQL", "S3"):
         assert any(server in line and "answered after" in line for line in found.output.splitlines())
+
+
+def test_the_doctor_tells_which_lessons_have_not_been_built(monkeypatch, tmp_path):
+    for folder in ("solutions", "notebooks"):
+        (tmp_path / folder).mkdir()
+    for name in ("solutions/01_memory", "notebooks/01_memory", "solutions/02_redis"):
+        (tmp_path / f"{name}.ipynb").touch()
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    found = doctor._lab()
+    assert (found.found, found.remedy) == ("missing: 02_redis", "learning build")
+    (tmp_path / "notebooks" / "02_redis.ipynb").touch()
+    assert doctor._lab().remedy == ""
+
+    monkeypatch.setattr(doctor.lab, "SETTINGS", tmp_path / "settings")
+    found = doctor._lab()
+    assert (found.found, found.remedy) == (f"missing: {tmp_path}/settings", "learning build")
+
+
+def test_of_the_servers_of_compose_those_that_are_up_are_told(redis, monkeypatch, tmp_path):
+    everything = {name: "any://user:secret@127.0.0.1:1,127.0.0.1:2/0" for name in KINDS}
+    everything |= {name: f"for {name}" for kind in KINDS.values() for name in kind.companions}
+    (tmp_path / "compose.yml").write_text(json.dumps({"x-environment": everything | {"REDIS_URL": redis.url}}))
+    monkeypatch.setattr(compose, "FILE", tmp_path / "compose.yml")
+    assert compose.environment() == {"REDIS_URL": redis.url}
+    everything["S3_ENDPOINT_URL"] = f"http://127.0.0.1:{redis.node.port}"
+    (tmp_path / "compose.yml").write_text(json.dumps({"x-environment": everything}))
+    assert compose.environment() == {name: everything[name] for name in ("S3_ENDPOINT_URL", *services.S3.companions)}
 
 
 def test_the_doctor_says_how_to_mend_what_is_wrong(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from contextlib import suppress
@@ -270,6 +271,46 @@ def test_a_folder_that_is_only_called_like_a_workspace_is_left_alone():
         assert clone.exists()
     finally:
         clone.rmdir()
+
+
+def test_without_any_folder_for_temporary_files_it_is_told_what_to_set(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/nowhere"])
+    with pytest.raises(services.ServiceError, match=r"No folder for temporary files can be written to\. Set TMPDIR"):
+        base()
+
+
+def test_a_name_that_is_taken_is_not_taken_again(monkeypatch):
+    taken = base() / f"{workspace.PREFIX}taken"
+    taken.mkdir()
+    names = iter(["taken", "free"])
+    monkeypatch.setattr(workspace.secrets, "token_hex", lambda _: next(names))
+    place = Workspace()
+    try:
+        assert place.folder.name == f"{workspace.PREFIX}free"
+        assert list(taken.iterdir()) == []
+    finally:
+        place.close()
+        taken.rmdir()
+
+
+def test_where_no_guard_can_be_started_no_folder_stays(monkeypatch):
+    before = folders()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError):
+        Workspace()
+    assert folders() == before
+
+
+def test_a_ctrl_c_while_a_folder_is_made_leaves_none(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = folders()
+    monkeypatch.setattr(workspace, "_lock", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Workspace()
+    assert folders() == before
 
 
 def test_a_path_with_spaces_and_a_closed_folder_are_no_obstacle(tmp_path, monkeypatch):

@@ -31,6 +31,26 @@ def listening(server) -> set[str]:
     }
 
 
+def test_what_does_not_come_true_in_time_is_told_with_the_last_words_of_whom_to_blame(redis):
+    wait_for(lambda: True, "the sun rises", 0)
+    with pytest.raises(services.ServiceError, match=r"^Waited 0 s, and it does not hold that pigs fly\.$"):
+        wait_for(lambda: False, "pigs fly", 0)
+    for who in ("show", "starting"):
+        with pytest.raises(services.ServiceError) as raised:
+            wait_for(lambda: False, "pigs fly", 0, **{who: redis.nodes})
+        for node in redis.nodes:
+            assert f"The end of the log of {node.name}:\n{node.last_words()}" in str(raised.value)
+
+
+def test_a_cluster_that_does_not_answer_is_not_ready(cluster):
+    assert cluster.ready()
+    for node in cluster.nodes:
+        node.pause()
+    assert not cluster.ready()
+    for node in cluster.nodes:
+        node.resume()
+
+
 def test_redis_is_a_server_and_a_replica_that_follows_it(redis):
     redis.client().set("order", "1001")
     redis.client().wait(1, 1000)
