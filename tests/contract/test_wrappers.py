@@ -145,7 +145,7 @@ def test_what_ancestors_wrote_goes_through_from_the_saver_inside(wrapped, throug
     assert found == expected
 
 
-@pytest.mark.parametrize("name", [name for name in WRAPPERS if name != "tenant"])
+@pytest.mark.parametrize("name", WRAPPERS)
 def test_a_config_that_names_no_thread_is_refused_with_what_is_missing(name: str, through):
     for named in ({}, {"configurable": {}}, {"configurable": {"checkpoint_ns": ""}}):
         with pytest.raises(InvalidRequest, match=r"names no thread:.*thread_id"):

@@ -15,6 +15,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from ..savers import Saver, SaverError, Unreadable
 from ..savers.inspection import Inspection, Seen
 from ..savers.program import Program, arun, in_thread, run
+from ..savers.records import Place
 
 PAGE = 50
 """How many checkpoints of a thread are in memory at once."""
@@ -181,12 +182,15 @@ def names(saver: BaseCheckpointSaver, failures: Failures) -> Program[list[Name]]
 
 def _our_names(saver: Saver, failures: Failures) -> Program[list[Name]]:
     seen: dict[Name, None] = {}
+    named: set[tuple[bytes, bytes]] = set()
+    damaged: list[tuple[Name, Place, Exception]] = []
 
     def visit(each: Seen) -> None:
         if each.error:
-            failures.add(each.name, each.row.place.id, each.error)
+            damaged.append((each.name, each.row.place, each.error))
         else:
             seen[each.name] = None
+            named.add((each.row.place.thread, each.row.place.space))
 
     inspection = Inspection(saver)
     try:
@@ -197,6 +201,9 @@ def _our_names(saver: Saver, failures: Failures) -> Program[list[Name]]:
                 yield Ask(saver, inspection.scan(thread, visit))
             except Unreadable as error:
                 failures.add((thread.hex(), ""), "(all)", error)
+    for name, place, why in damaged:
+        if (place.thread, place.space) not in named:  # else it is found once more, under its own name
+            failures.add(name, place.id, why)
     return list(seen)
 
 

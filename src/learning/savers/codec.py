@@ -51,8 +51,10 @@ class Codec:
         try:
             data = self.serde.dumps(parts)
         except NotStorable as error:
-            _, index, path = re.split(r"^\[(\d)\]", str(error))
-            raise NotStorable(f"{ROW[int(index)]}{path}") from None
+            part = re.match(r"\[(\d)\]", str(error))
+            if part is None:  # it is too deep to say where
+                raise
+            raise NotStorable(f"{ROW[int(part[1])]}{str(error)[part.end() :]}") from None
         return Record(self.sealer.seal(data, _about(place, needs)), tuple(needs))
 
     def write(self, place: Place, task: Task, parts: Sequence[Any], needs: Sequence[bytes]) -> Record:

@@ -7,6 +7,7 @@ it was yielded. `run` performs the requests one after the other, `arun` awaits t
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -51,7 +52,9 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
-        await asyncio.wait([call])
+        while not call.done():
+            with suppress(asyncio.CancelledError):  # once more
+                await asyncio.wait([call])
         raise
 
 

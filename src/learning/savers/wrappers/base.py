@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
-from ..errors import InvalidRequest
+from ..names import configured
 from ..program import Program, arun, run
 
 
@@ -212,11 +212,7 @@ class Wrapper(BaseCheckpointSaver):
 
 def thread_of(call: Call) -> str:
     """The thread that a put or a get is about."""
-    config = call.options["config"] if "config" in call.options else call.arguments[0]
-    named = config.get("configurable", {})
-    if "thread_id" not in named:
-        raise InvalidRequest('The config names no thread: {"configurable": {"thread_id": "…"}}.')
-    return str(named["thread_id"])
+    return configured(call.options["config"] if "config" in call.options else call.arguments[0])[0]
 
 
 def threads_of(call: Call) -> list[str] | None:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, get_checkpoint_metadata
 
 from ..errors import InvalidRequest
+from ..names import configured
 from ..program import Program
 from .base import Call, Wrapper
 
@@ -84,8 +85,8 @@ class TenantSaver(Wrapper):
         return f"{self._prefix}{name}"
 
     def _config(self, config: Any) -> Any:
-        named = config["configurable"]
-        return {**config, "configurable": named | {"thread_id": self._ours(named["thread_id"])}}
+        thread_id, _, _ = configured(config)
+        return {**config, "configurable": config["configurable"] | {"thread_id": self._ours(thread_id)}}
 
     def _filter(self, filter: dict[str, Any] | None) -> dict[str, Any] | None:
         return filter | {"run_id": self._ours(filter["run_id"])} if filter and "run_id" in filter else filter
