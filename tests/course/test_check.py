@@ -5,9 +5,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from learning.course.tasks import ROOT
+
+from ..kernels import client_for
 
 SETUP = "from langgraph.checkpoint.memory import InMemorySaver\nfrom learning.course import check"
 pytestmark = pytest.mark.xdist_group("check")  # what a learner saw in one kernel serves them all
@@ -29,8 +30,8 @@ def answers() -> dict[str, str]:
 def run(folder: Path, *cells: str, **environment: str) -> list:
     """The outputs of each cell, run in a fresh kernel whose folder is `folder`."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(
-        notebook, timeout=60, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(folder)}}
+    client = client_for(
+        notebook, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(folder)}}
     )
     client.execute(env=os.environ | environment)
     return [cell.outputs for cell in notebook.cells]

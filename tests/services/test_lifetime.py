@@ -16,12 +16,13 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from nbclient import NotebookClient
 
 from learning import services
 from learning.services import guard, workspace
 from learning.services.server import wait_for
 from learning.services.workspace import MARKER, Workspace, base, clear_abandoned
+
+from ..kernels import client_for
 
 ENDS_WITHIN = 5
 """Seconds that a server may live on after its owner."""
@@ -230,7 +231,7 @@ def test_checks_of_a_notebook_share_a_server_that_lives_as_long_as_the_kernel(tm
         * 3,
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}})
+    client = client_for(notebook, resources={"metadata": {"path": str(tmp_path)}})
     with asyncio.Runner():
         client.execute()
     printed = [cell.outputs[-1].text for cell in notebook.cells[1:]]
