@@ -18,11 +18,13 @@ help:
 lab: .venv/.ready
 	@.venv/bin/learning lab $(ARGS)
 
+NBVAL := .venv/bin/python -m pytest -n 3 --dist loadfile -p tests.kernels --nbval-lax --nbval-cell-timeout=120
+
 test: .venv/.ready
 	.venv/bin/pytest -n 3 --dist loadgroup
 	.venv/bin/pytest test_learning_03.py --work solutions
-	.venv/bin/pytest --nbval-lax --nbval-cell-timeout=120 --ignore-glob='*.kept-*' notebooks
-	LEARNING_STRICT=1 .venv/bin/pytest --nbval-lax --nbval-cell-timeout=120 solutions
+	$(NBVAL) --ignore-glob='*.kept-*' notebooks
+	LEARNING_STRICT=1 $(NBVAL) solutions
 
 ifneq ($(ready),$(CURDIR))
 .PHONY: .venv/.ready
