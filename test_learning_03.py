@@ -2250,7 +2250,7 @@ class TestCustomStorage:
                     "file, not even one for what is not yet whole."
                 )
                 count = moments_of(lambda: put(FileSaver(path), "ana", step=1), names)
-                for number in {0, *rng.sample(range(max(count - 1, 1)), min(2, count))}:
+                for number in {0, *rng.sample(range(max(count - 1, 1)), min(2, max(count - 1, 1)))}:
                     with no_error(expected="both checkpoints are stored", idea=idea):
                         stored = meeting(lambda: FileSaver(path), customers, number, process, names)
                         all_there(FileSaver(path), stored, who, idea)
