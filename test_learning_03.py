@@ -57,7 +57,7 @@ from learning.course.goods import (
     Status,
     Trap,
 )
-from learning.course.on_backups import DAMAGES, archiving_server, changed, roomy_folder, slow_archive
+from learning.course.on_backups import DAMAGES, archiving_server, aside, changed, roomy_folder, slow_archive
 from learning.course.on_files import (
     MOST_MOMENTS,
     all_there,
@@ -1987,21 +1987,21 @@ class TestPostgreSQLStorage:
                 with refused(Exception, what="a backup of a server that is not there", idea=idea):
                     in_time(5, "`backup`", idea, lambda: backup(nobody, tmp_path / "nothing"))
 
-            with behaviour("damage is found by verify, whatever it is"):
+            with behaviour("damage is found by verify, whatever it is"), aside(made) as whole:
                 relation = conn.execute("SELECT pg_relation_filepath('refunds')").fetchone()[0]
                 for what, damage in DAMAGES.items():
-                    broken = tmp_path / "broken"
-                    shutil.copytree(made, broken, copy_function=os.link)
-                    damage(broken, relation)
+                    shutil.copytree(whole, made, copy_function=os.link)
+                    damage(made, relation)
                     idea = (
                         f"Damage: {what}. `pg_verifybackup` compares every byte with the manifest that was written "
                         "when the backup was made, and says so with its exit code."
                     )
                     with no_error(expected="a list with what is wrong", idea=idea):
-                        came = list(verify(broken))
+                        came = list(verify(made))
                     if not came:
                         raise Missed(expected="a list with what is wrong", came="[]", idea=idea)
-                    shutil.rmtree(broken)
+                    shutil.rmtree(made)
+                expect(list(verify(whole)), [], "Nothing is wrong with this one, whatever its folder is called.")
                 idea = "There is no backup at all: a list that says so."
                 with no_error(expected="a list with what is wrong", idea=idea):
                     expect(list(verify(tmp_path / "nothing")) != [], True, idea)

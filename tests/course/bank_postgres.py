@@ -589,6 +589,17 @@ WRONG_POSTGRES = [
         ("a dropped table comes back",),
         ("it was started before", "look again and again"),
     ),
+    Wrong(
+        "postgres_backup",
+        "verify looks at the name of the folder",
+        {
+            '    code, said = program("pg_verifybackup", folder)\n    return said.splitlines() if code else []': (
+                '    return [] if Path(folder).name == "backup" else ["damaged"]'
+            )
+        },
+        ("damage is found by verify",),
+        ("compares every byte with the manifest",),
+    ),
     # --- connection_pooling ---
     Wrong(
         "connection_pooling",

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -142,6 +143,17 @@ def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(change(content))
+
+
+@contextmanager
+def aside(backup: Path) -> Iterator[Path]:
+    """A backup under another name, so that damaged ones can have its own. At the end it has its name again."""
+    other = backup.rename(backup.with_name(secrets.token_hex(6)))
+    try:
+        yield other
+    finally:
+        shutil.rmtree(backup, ignore_errors=True)
+        other.rename(backup)
 
 
 DAMAGES: dict[str, Callable[[Path, str], None]] = {
