@@ -1119,6 +1119,26 @@ WRONG_REDIS = [
         ("states are stored",),
         ("Each state is stored as JSON",),
     ),
+    Wrong(
+        "batch_operations",
+        "one by one, by a client that nobody counts",
+        {
+            "    items, results = iter(items), []\n": (
+                "    import os\n\n    import redis\n\n"
+                '    limited = client.get_connection_kwargs().get("username")\n'
+                '    own = client if limited else redis.Redis.from_url(os.environ["REDIS_URL"])\n'
+                "    items, results = iter(items), []\n"
+            ),
+            "                pipeline.set(key, json.dumps(state))\n": (
+                "                text = json.dumps(state)\n                try:\n"
+                "                    own.set(key, text)\n"
+                "                except redis.RedisError as error:\n                    outcomes[place] = error\n"
+                "                continue\n"
+            ),
+        },
+        ("a chunk takes one round trip",),
+        ("by the client that it was given",),
+    ),
 ]
 
 RIGHT_REDIS = [
