@@ -277,6 +277,25 @@ WRONG_REDIS = [
         ("a master is killed",),
         ("(which may fail as well)",),
     ),
+    Wrong(
+        "redis_cluster",
+        "one by one, by a client that nobody counts",
+        {
+            "        self.client = client ": (
+                "        import os\n\n        from learning import services\n\n"
+                "        self.client = client and services.RedisCluster(os.environ).client(socket_timeout=1) "
+            ),
+            "                    return pipeline.execute()": (
+                "                    return [node.execute_command(*command) for command in commands]"
+            ),
+            "pipeline.execute_command(*command)": "node.execute_command(*command) if safe else None",
+            "                *answers, confirmed = pipeline.execute()": (
+                "                (confirmed,) = pipeline.execute()\n                answers = []"
+            ),
+        },
+        ("commands go to one server in one round trip",),
+        ("not by the client that the saver was given",),
+    ),
     # --- redis_serialization ---
     Wrong(
         "redis_serialization",
