@@ -1421,6 +1421,9 @@ class TestRedisStorage:
                 idea = "The check writes a key. Give it a name that nobody else can have, such as one with a uuid4."
                 with changed_keys(client) as names:
                     health("all well", idea)
+                if not names:
+                    expected = "a key that the check writes"
+                    raise Missed(expected=expected, came="none", idea=f"A replica confirms what is written. {idea}")
                 for name in names:
                     client.set(name, "somebody else's")
                 health("all well", idea)

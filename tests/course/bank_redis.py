@@ -893,6 +893,17 @@ WRONG_REDIS = [
         ("no key of anybody else",),
         ("Give it a name that nobody else can have",),
     ),
+    Wrong(
+        "redis_monitoring",
+        "the key has a name that others may use, and nobody hears of it",
+        {
+            'probe.set(f"health:{uuid.uuid4()}", "", px=10_000)': (
+                'probe.config_set("notify-keyspace-events", "")\n            probe.set("health", "", px=10_000)'
+            )
+        },
+        ("no key of anybody else",),
+        ("A check changes no setting of the server",),
+    ),
     # --- batch_operations ---
     Wrong(
         "batch_operations",

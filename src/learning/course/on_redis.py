@@ -66,7 +66,11 @@ def after_round_trips(client: Client, number: int, what: Callable[[], Any]) -> I
 
 @contextmanager
 def changed_keys(client: Client) -> Iterator[set[bytes]]:
-    """The names of the keys that anybody changes meanwhile; they are known at the end."""
+    """The names of the keys that anybody changes meanwhile; they are known at the end.
+
+    Raises:
+        Missed: if the server does not tell of them any more.
+    """
     names: set[bytes] = set()
     client.config_set("notify-keyspace-events", "KA")
     with client.pubsub(ignore_subscribe_messages=True) as told:
@@ -74,9 +78,12 @@ def changed_keys(client: Client) -> Iterator[set[bytes]]:
         told.get_message(timeout=1)
         yield names
         client.set("the end", "", px=1)
-        while (told_of := told.get_message(timeout=1)) and not told_of["channel"].endswith(b":the end"):
+        while (told_of := told.get_message(timeout=5)) and not told_of["channel"].endswith(b":the end"):
             names.add(told_of["channel"].partition(b":")[2])
     client.config_set("notify-keyspace-events", "")
+    if not told_of:
+        idea = "A check changes no setting of the server: it is not the only one who uses it."
+        raise Missed(expected="a server that tells of changed keys, as before", came="it tells no more", idea=idea)
 
 
 @contextmanager
