@@ -758,6 +758,18 @@ WRONG_REDIS = [
         ("a session begins",),
         ("nobody else would, for it has no TTL",),
     ),
+    Wrong(
+        "redis_session_management",
+        "looks through all keys, and resets the counters",
+        {
+            "        found = self.client.zrangebyscore(": (
+                "        self.client.keys(self.index_key(user))\n        self.client.config_resetstat()\n"
+                "        found = self.client.zrangebyscore("
+            )
+        },
+        ("nobody looks through all keys",),
+        ("The server's counters were reset",),
+    ),
     # --- redis_monitoring ---
     Wrong(
         "redis_monitoring",
