@@ -770,6 +770,22 @@ WRONG_REDIS = [
         ("nobody looks through all keys",),
         ("The server's counters were reset",),
     ),
+    Wrong(
+        "redis_session_management",
+        "touch asks, and then writes, by a client that nobody watches",
+        {
+            '        return self.call(\n            """\n            if tonumber(redis.call(\'ZSCORE\', KEYS[1], ARGV[1]) or 0) <= now then\n': (
+                "        import os\n\n        import redis\n\n"
+                '        own = SessionManager(redis.Redis.from_url(os.environ["REDIS_URL"]), self.ttl, self.max_per_user)\n'
+                "        if session not in own.sessions(user):\n"
+                "            own.client.delete(self.state_key(user, session))\n"
+                "            return False\n"
+                '        return own.call(\n            """\n            if false then\n'
+            )
+        },
+        ("a session that is ended in the middle",),
+        ("`touch` asks by `self.client`",),
+    ),
     # --- redis_monitoring ---
     Wrong(
         "redis_monitoring",
