@@ -1780,6 +1780,11 @@ class TestPostgreSQLStorage:
                 "The session was killed before statement {} of `migrate`, and then `migrate` was called again. A "
                 "migration and its record are one transaction: both are there, or neither."
             )
+            with suppress(psycopg.Error), psycopg.connect(url, autocommit=True) as dead:
+                end_sessions(conn)
+                migrate(dead, some)
+            told = "Its session had ended before. `migrate` works on the connection that it was given, and on no other."
+            expect(noted(conn), [], told)
             while broken and statement < 60:
                 drop_tables(conn)
                 cut = fragile(url, statement)

@@ -355,6 +355,18 @@ WRONG_POSTGRES = [
         ("the SQL is run as it stands",),
         ("Did a statement before `with conn.transaction():` open a transaction already?",),
     ),
+    Wrong(
+        "postgres_versioning",
+        "on a connection of its own",
+        {
+            "    known = {each.number: each for each in sorted(migrations, key=lambda each: each.number)}\n": (
+                "    import psycopg\n\n    conn = psycopg.connect(conn.info.dsn, autocommit=True)\n"
+                "    known = {each.number: each for each in sorted(migrations, key=lambda each: each.number)}\n"
+            ),
+        },
+        ("killed at any statement",),
+        ("`migrate` works on the connection that it was given",),
+    ),
     # --- postgres_analytics ---
     Wrong(
         "postgres_analytics",
