@@ -709,6 +709,17 @@ WRONG_CUSTOM = [
         ("to LangGraph it is",),
         ("Its `serde` is the new one as well",),
     ),
+    Wrong(
+        "custom_monitoring",
+        "says that each call took a second",
+        {
+            "        with self.seconds.labels(method).time():\n": (
+                "        with contextmanager(lambda: (yield))():\n            self.seconds.labels(method).observe(1)\n"
+            )
+        },
+        ("the time of the saver inside",),
+        ("no call took longer than its caller waited",),
+    ),
     # --- caching_strategies ---
     Wrong(
         "caching_strategies",
