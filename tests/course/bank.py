@@ -599,6 +599,22 @@ WRONG = [
         ("a real conversation",),
         ("whatever its type",),
     ),
+    Wrong(
+        "memory_compression",
+        "what is stored is the key of a table in the process",
+        {
+            '        return f"{kind}+zlib", packed\n': (
+                '        zlib.__dict__.setdefault("table", {})[packed[-60:]] = packed\n'
+                '        return f"{kind}+zlib", packed[-60:]\n'
+            ),
+            "            unpacked = unpacker.decompress(data, self.max_bytes + 1)\n": (
+                "            data = zlib.table.get(data, data)\n"
+                "            unpacked = unpacker.decompress(data, self.max_bytes + 1)\n"
+            ),
+        },
+        ("every state comes back",),
+        ("Another process loads what this one has stored",),
+    ),
     # --- memory_analytics ---
     Wrong(
         "memory_analytics",

@@ -3,15 +3,17 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 
+from learning.course import scenarios
 from learning.course.expect import Missed, expect
 from learning.course.judge import behaviours
-from learning.course.scenarios import shorten
+from learning.course.scenarios import another_process, shorten
 from learning.course.starters import starter_source
 from learning.course.tasks import GRADED_TESTS, LESSONS, ROOT, TASKS
 
@@ -188,3 +190,27 @@ def test_every_behaviour_is_named_once():
         names = behaviours(task)
         assert len(names) == len(set(names))
     assert all(behaviours(task) for task in TASKS.values() if task.lesson == 1)
+
+
+def test_another_process_has_nothing_of_what_comes_later():
+    table = {"before": 1}
+    with another_process(table.get, expected="", idea="") as ask_there:
+        table["later"] = 2
+
+        assert [ask_there(name) for name in ("before", "later")] == [1, None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "came"),
+    [
+        (lambda: 1 / 0, "in another process: ZeroDivisionError: division by zero"),
+        (lambda: sys.exit(), "another process ended, and gave no answer"),
+        (lambda: os._exit(0), "another process ended, and gave no answer"),
+        (lambda: time.sleep(60), "no answer from another process"),
+    ],
+)
+def test_another_process_that_does_not_answer_is_a_miss(monkeypatch: pytest.MonkeyPatch, answer, came: str):
+    monkeypatch.setattr(scenarios, "PATIENCE", 0.2)
+    miss = pytest.raises(Missed, match=f"expected: a state\n    came: {came}.*\n    idea: mend it")
+    with miss, another_process(answer, expected="a state", idea="mend it") as ask_there:
+        ask_there()

@@ -74,14 +74,14 @@ class Source:
 class Work:
     """A learner's answers to one task: `work.LRUMemorySaver` is what the notebook calls so."""
 
-    def __init__(self, task: Task, notebook: Path, remarks: list[tuple[str, object]], read: Callable = Answers.of):
+    def __init__(self, task: Task, notebook: Path, remarks: list[tuple[str, object]]):
         if not notebook.exists():
             pytest.skip(f"not attempted: there is no {notebook.name} in {notebook.parent.name}")
         self._task = task
         self._remarks = remarks
         self._notebook = notebook
         try:
-            self._answers = read(notebook)
+            self._answers = Answers.of(notebook)
         except Unusable as error:
             raise Missed(came=str(error), idea=MEND_FIRST) from None
 
@@ -117,13 +117,6 @@ def work(request: pytest.FixtureRequest) -> Work:
     """The answers to the task that this test judges."""
     task = TASKS[request.node.name.removeprefix("test_")]
     return Work(task, request.config.stash[_source].notebook(task.lesson), request.node.user_properties)
-
-
-@pytest.fixture
-def elsewhere(request: pytest.FixtureRequest) -> Work:
-    """The same answers as another process has them, which knows nothing of what this one remembers."""
-    task = TASKS[request.node.name.removeprefix("test_")]
-    return Work(task, request.config.stash[_source].notebook(task.lesson), [], read=Answers)
 
 
 @pytest.fixture

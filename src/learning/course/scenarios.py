@@ -2,8 +2,16 @@
 
 import asyncio
 import itertools
+import os
+import signal
+import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import uuid6
@@ -13,6 +21,7 @@ from langgraph.types import Command
 
 from learning.agent import ORDERS, build_agent
 
+from .answers import where
 from .conformance import examine
 from .expect import Missed, expect
 
@@ -117,6 +126,63 @@ def some_states(rng):
 def same(came, expected):
     """Whether two states are the same, by their bytes: what a learner's class says of equality does not count."""
     return JsonPlusSerializer().dumps_typed(came) == JsonPlusSerializer().dumps_typed(expected)
+
+
+PATIENCE = 5
+"""After how many seconds another process that has not answered will not answer any more."""
+
+
+@contextmanager
+def another_process(ask: Callable[..., Any], *, expected: str, idea: str) -> Iterator[Callable[..., Any]]:
+    """A process that has what there is now, and nothing of what comes later: what `ask` returns there.
+
+    Raises:
+        Missed: if `ask` raises an error there, ends the process, or does not come back.
+    """
+    ours, theirs = Pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child touches no other thread's work
+        process = os.fork()
+    if process == 0:
+        _answer(ask, ours, theirs)
+    theirs.close()
+
+    def ask_there(*question: Any) -> Any:
+        try:
+            ours.send(question)
+            if not ours.poll(PATIENCE):
+                came = f"no answer from another process after {PATIENCE} seconds"
+                raise Missed(expected=expected, came=came, idea=idea)
+            answer, came, place = ours.recv()
+        except (EOFError, OSError):
+            answer, came, place = None, "another process ended, and gave no answer", ""
+        if came:
+            raise Missed(expected=expected, came=came, idea=idea, where=place)
+        return answer
+
+    try:
+        yield ask_there
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(process, 0)
+        ours.close()
+
+
+def _answer(ask: Callable[..., Any], theirs: Connection, ours: Connection) -> NoReturn:
+    """Answer questions until nobody asks any more, and end this process."""
+    try:
+        theirs.close()
+        while True:
+            question = ours.recv()
+            try:
+                told = ask(*question), "", ""
+            except Exception as error:
+                told = None, f"in another process: {type(error).__name__}: {error}", where(error)
+            ours.send(told)
+    finally:
+        os._exit(0)
 
 
 class Renamed:
