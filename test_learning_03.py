@@ -1076,6 +1076,18 @@ class TestRedisStorage:
             back(order, "A dataclass is made of fields, which may be anything that can be stored.")
             back(customer, "A pydantic model in a model is a model, and not a dict: `model_dump` turns it into one.")
             back({"orders": deque([order], maxlen=2), "who": (customer, {Status.SENT})}, "All of it, at any depth.")
+            state = [1, "ana", b"x", {2: (rng.random(), {3})}, Decimal("1.50"), timedelta(1), datetime(2026, 1, 1)]
+            state += [numpy.arange(3), numpy.float32(0.1), Status.PAID, Size.LARGE, deque([order]), customer]
+            idea = (
+                "Another process loads what this one has stored, perhaps next year: all it has is the type and bytes."
+            )
+
+            def differs(kind, data):
+                return difference(StateSerializer(allow=allowed).loads_typed((kind, data)), state)
+
+            with another_process(differs, expected=shorten(state), idea=idea) as ask_there:
+                if wrong := ask_there(*StateSerializer(allow=allowed).dumps_typed(state)):
+                    raise Missed(expected=shorten(state), came=wrong, idea=idea)
 
         with behaviour("what cannot come back as it was is refused when it is stored"):
             strange = {

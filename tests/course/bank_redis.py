@@ -573,6 +573,20 @@ WRONG_REDIS = [
         ("damaged bytes",),
         ("Half of a number is a number as well",),
     ),
+    Wrong(
+        "redis_serialization",
+        "what is stored is the key of a table in the process",
+        {
+            'return "state+json", json.dumps([self.encode(obj)]).encode()': (
+                "data = repr([obj]).encode()\n"
+                '        json.__dict__.setdefault("states", {})[data] = json.dumps([self.encode(obj)])\n'
+                '        return "state+json", data'
+            ),
+            "json.loads(data)": "json.loads(json.states[data])",
+        },
+        ("enums, dataclasses and pydantic models",),
+        ("Another process loads what this one has stored",),
+    ),
     # --- redis_session_management ---
     Wrong(
         "redis_session_management",
