@@ -1,9 +1,10 @@
 """What an answer does to its judge, seen from inside the process in which both run.
 
-An answer can reach whatever is in its process. So three things are looked at: what its own lines ask Python for (an
-audit hook, which Python cannot take away again), whether the functions that judge are still the same afterwards, and
-whether the tests still fail a known wrong answer. `session` sends what is seen to another process at once, where no
-answer can unsay it.
+An answer can reach whatever is in its process. So four things are looked at: what its own lines ask Python for (an
+audit hook, which Python cannot take away again), whether the words that compare are whole at each comparison, whether
+all functions that judge are the same afterwards, and whether the tests still fail a known wrong answer. `session` sends
+what is seen to another process at once, where no answer can unsay it. What cannot be found need not be watched: see
+`hiding`.
 """
 
 import ast
@@ -14,21 +15,22 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from learning.course.tasks import ROOT
 
 from .hiding import USED_BY_LESSONS, judges
 
-JUDGES = {"_pytest", "learning", "langgraph", "numpy", "pluggy", "prometheus_client", "psutil", "psycopg"}
-JUDGES |= {"psycopg_pool", "pytest", "redis", "zlib", "zstandard"}
-JUDGES |= {"_collections_abc", "abc", "base64", "binascii", "copyreg", "hmac", "ormsgpack", "pkgutil", "traceback"}
-JUDGES |= {"weakref"}
-JUDGES |= {"ast", "asyncio", "builtins", "collections", "concurrent", "contextlib", "copy", "dataclasses", "datetime"}
-JUDGES |= {"decimal", "enum", "errno", "functools", "gc", "gzip", "hashlib", "inspect", "io", "itertools", "json"}
-JUDGES |= {"linecache", "lzma", "math", "multiprocessing", "numbers", "operator", "os", "pathlib", "pickle", "posix"}
-JUDGES |= {"queue", "random", "re", "secrets", "shutil", "signal", "socket", "statistics", "struct", "subprocess"}
-JUDGES |= {"sys", "tempfile", "threading", "time", "tracemalloc", "types", "typing", "unittest", "urllib", "uuid"}
+JUDGES = {"_pytest", "langgraph", "learning", "numpy", "ormsgpack", "pluggy", "prometheus_client", "psutil"}
+JUDGES |= {"psycopg", "psycopg_pool", "pytest", "redis", "zstandard"}
+JUDGES |= {"_collections_abc", "abc", "ast", "asyncio", "base64", "binascii", "builtins", "collections"}
+JUDGES |= {"concurrent", "contextlib", "copy", "copyreg", "dataclasses", "datetime", "decimal", "enum", "errno"}
+JUDGES |= {"functools", "gc", "gzip", "hashlib", "hmac", "inspect", "io", "itertools", "json", "linecache", "lzma"}
+JUDGES |= {"math", "multiprocessing", "numbers", "operator", "os", "pathlib", "pickle", "pkgutil", "posix", "queue"}
+JUDGES |= {"random", "re", "secrets", "shutil", "signal", "socket", "statistics", "struct", "subprocess", "sys"}
+JUDGES |= {"tempfile", "threading", "time", "traceback", "tracemalloc", "types", "typing", "unittest", "urllib"}
+JUDGES |= {"uuid", "weakref", "zlib"}
 """The packages whose functions decide on a mark: what the tests are made of, and what they measure and compare with.
 
 Not `warnings`, `logging` and `importlib`, of which pytest and libraries change functions while a test runs.
@@ -221,11 +223,10 @@ def listen(tell: Callable[[str, bool], None], code: tuple[str, ...], elsewhere: 
 
     def source_of(name: str) -> str:
         if name not in sources:
-            try:
-                with open(name, encoding="utf-8") as file:
+            sources[name] = ""  # of what was made at run time
+            if name[:1] == "/":
+                with suppress(OSError), open(name, encoding="utf-8", errors="replace") as file:
                     sources[name] = file.read()
-            except OSError:  # no file: made at run time
-                sources[name] = ""
         return sources[name]
 
     def asked_by_a_cell(word: str = "") -> bool:
