@@ -475,3 +475,12 @@ def a_config_that_names_no_thread_does_not_mean_all(storage):
     for wrong in ({"ttl": timedelta(0)}, {"ttl": 3600}, {"tenant": None}):
         with pytest.raises(InvalidRequest):
             storage.open(**wrong)
+
+
+@case
+def a_saver_that_was_closed_opens_again(storage):
+    saver = storage.open()
+    put(saver, config(), {"a": 1})
+    for _ in range(2):
+        saver.close()
+        assert values(saver, config()) == {"a": 1}

@@ -23,6 +23,7 @@ from learning.savers.engines.files import FilesEngine
 from learning.savers.engines.memory import MemoryEngine, Shelf
 from learning.savers.errors import SaverError, StorageFull, Unreadable
 from learning.savers.records import Batch, Drop, Get, Place, Put, PutWrites, Read, Record, Remove, Request, Scan, Sweep
+from learning.services.server import wait_for
 
 OWNERS = [b"owner--A", b"owner--B"]
 THREADS = [owner + bytes([number]) * 12 for owner in OWNERS for number in range(2)]
@@ -482,6 +483,18 @@ def test_a_changed_byte_before_the_last_frame_is_told(log):
                 with pytest.raises(Unreadable, match=log.path.name):
                     FilesEngine(log.folder).perform(each)
             assert log.path.read_bytes() == data
+
+
+def test_a_damaged_thread_keeps_no_other_from_being_swept(log):
+    data = bytearray(log.data)
+    data[40] ^= 1
+    log.path.write_bytes(data)
+    engine = FilesEngine(log.folder)
+    engine.perform(put(1, thread=THREADS[1], size=60, seconds=0.001))
+    wait_for(lambda: not engine.perform(Get(THREADS[1], SPACE, None)).rows, "its time is up", 10)
+
+    assert FilesEngine(log.folder).perform(Sweep()) == 1
+    assert log.path.read_bytes() == data
 
 
 def test_what_looks_like_damage_is_looked_at_again(log, monkeypatch):

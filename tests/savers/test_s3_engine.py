@@ -19,6 +19,7 @@ from learning.savers.engines.s3_turns import Turns
 from learning.savers.errors import InvalidRequest, SaverError, Unavailable, Unreadable
 from learning.savers.records import Batch, Drop, Get, Outcome, Place, Put, PutWrites, Read, Record, Remove, Scan, Sweep
 from learning.services import binaries
+from learning.services.server import wait_for
 from tests.contract.cases import config, put
 
 from .test_redis_engine import Requests
@@ -444,6 +445,19 @@ def test_damage_is_found_and_only_dropping_the_thread_helps(opened, objects, ser
     assert engine.perform(a_put("2")).kind == "stored"
     assert ids(opened()) == {"2"}
     assert len(objects()) == 1
+
+
+def test_a_damaged_thread_keeps_no_other_from_being_swept(opened, objects, server):
+    engine = opened()
+    engine.perform(a_put("1"))
+    [key] = objects()
+    server.client().put_object(Bucket=server.bucket, Key=key, Body=b"damaged")
+    other = OWNER + b"1" * 12
+    engine.perform(a_put("1", thread=other, seconds=0.001))
+    wait_for(lambda: not engine.perform(Get(other, SPACE, None)).rows, "its time is up", 10)
+
+    assert opened().perform(Sweep()) == 1
+    assert key in objects()
 
 
 # --- waiting ----------------------------------------------------------------------------------------------------------

@@ -99,11 +99,18 @@ class FilesEngine:
                     return None
                 case Sweep():
                     threads = [bytes.fromhex(path.stem) for path in self._folder.glob("*/*.log")]
-                    return sum(self._log(thread, keep=False).sweep() for thread in threads)
+                    return sum(self._swept(thread) for thread in threads)
 
     async def aperform(self, request: Request) -> object:
         """The same, in a thread."""
         return await in_thread(self.perform, request)
+
+    def _swept(self, thread: bytes) -> int:
+        """How many threads are gone by it. One that is damaged stays as it is, for a person to look at."""
+        try:
+            return self._log(thread, keep=False).sweep()
+        except Unreadable:
+            return 0
 
     def _log(self, thread: bytes, *, keep: bool = True) -> "_Log":
         """The log of a thread. The one that was used longest ago is forgotten, and would be read anew."""

@@ -10,6 +10,7 @@ import math
 import struct
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, LiteralString
 
 import psycopg
@@ -127,7 +128,8 @@ class PostgresEngine:
             "connect_timeout": max(2, math.ceil(timeout)),
         }
         self._timeout = timeout
-        self._pool = ConnectionPool(
+        self._new_pool = partial(
+            ConnectionPool[Connection],
             url,
             connection_class=Connection,
             kwargs=settings,
@@ -137,6 +139,7 @@ class PostgresEngine:
             timeout=timeout,
             open=False,
         )
+        self._pool = self._new_pool()
 
     # --- sync and async -----------------------------------------------------------------------------------------------
 
@@ -183,8 +186,9 @@ class PostgresEngine:
         await in_thread(self.setup)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. The next request opens others."""
         self._pool.close()
+        self._pool = self._new_pool()  # one that was closed cannot be opened again
 
     async def aclose(self) -> None:
         """The same, in a thread."""

@@ -226,7 +226,10 @@ class S3Engine:
         swept, last = 0, None
         while page := (yield from self._bucket.page("heads", last)):
             for thread in (_thread(each["path"]) for each in page):
-                known = yield from self._read(thread)
+                try:
+                    known = yield from self._read(thread)
+                except Unreadable:  # it stays as it is, for a person to look at
+                    continue
                 if known.size and not known.living:
                     yield from self._write(thread, [], os.urandom(NAME))
                     swept += 1
