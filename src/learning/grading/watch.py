@@ -134,7 +134,7 @@ def remember() -> None:
     """Note every function that judges, as it is before any answer has come. Again: as it is now."""
     for name, module in _judges().items():
         if judges(name):
-            _names[name] = (vars(module), set(vars(module)))
+            _note_names(name, module)
         if name not in _before:
             _before[name] = _noted(name, module)
         elif any(space.get(each) is not was for _, space, each, was in _before[name]):
@@ -144,7 +144,7 @@ def remember() -> None:
 def remember_also(module: types.ModuleType) -> None:
     """Note the functions of a module that has come later, such as that of the tests."""
     _before[module.__name__] = _noted(module.__name__, module)
-    _names[module.__name__] = (vars(module), set(vars(module)))
+    _note_names(module.__name__, module)
 
 
 def changed() -> list[str]:
@@ -237,7 +237,7 @@ def listen(tell: Callable[[str, bool], None], code: tuple[str, ...], elsewhere: 
         try:
             frame: Any = frame_of(2)
             name = frame.f_code.co_filename
-            if not is_theirs(frame) and word not in source_of(name):
+            if word and not is_theirs(frame) and word not in source_of(name):
                 return True
             if name.endswith(helpers) and frame.f_code.co_name not in tellers:
                 frame = frame.f_back
@@ -308,6 +308,10 @@ def listen(tell: Callable[[str, bool], None], code: tuple[str, ...], elsewhere: 
 def _judges() -> dict[str, types.ModuleType]:
     modules = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in JUDGES}
     return {name: module for name, module in modules.items() if isinstance(module, types.ModuleType)}
+
+
+def _note_names(name: str, module: types.ModuleType) -> None:
+    _names[name] = (vars(module), set(vars(module)))
 
 
 def _noted(name: str, module: types.ModuleType) -> list[Noted]:
