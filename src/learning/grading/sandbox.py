@@ -89,10 +89,7 @@ class Sandbox:
         Raises:
             JudgeError: if no test can be run here, whatever is judged.
         """
-        request = {
-            "notebook": notebook,
-            "files": {name: base64.b64encode(data).decode() for name, data in files.items()},
-        }
+        request = _request(notebook, files)
         judged: list[Judged] = []
         fruitless = 0
         while waiting := tasks[len(judged) :]:
@@ -112,7 +109,7 @@ class Sandbox:
         Raises:
             JudgeError: if the test does not run here without an answer either.
         """
-        nothing = {"notebook": task.notebook, "files": {task.notebook: base64.b64encode(NO_ANSWER).decode()}}
+        nothing = _request(task.notebook, {task.notebook: NO_ANSWER})
         events = list(self._session(nothing | {"tasks": [task.name]}, lambda name: None))
         if not events:
             raise JudgeError(f"The sandbox ({isolation()}) does not work. {self._trouble}")
@@ -203,6 +200,10 @@ class Sandbox:
             merged = {name: value for event in told for name, value in event.items()}
             flags = list(dict.fromkeys(_flags(verdict, told, merged)))
             yield Judged(verdict, flags, round(merged.get("seconds", 0.0), 2))
+
+
+def _request(notebook: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    return {"notebook": notebook, "files": {name: base64.b64encode(data).decode() for name, data in files.items()}}
 
 
 def _flags(verdict: Verdict, told: list[dict[str, Any]], merged: dict[str, Any]) -> Iterator[Flag]:

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.machinery import SourcelessFileLoader
 from pathlib import Path
 from typing import Any
@@ -226,12 +227,16 @@ def _judge_here(task: Task, notebook: Path, tell: Tell) -> None:
     SourcelessFileLoader.get_code = _no_code  # type: ignore[assignment,method-assign]
     wrong = _known_wrong(task)
     code, elsewhere = tuple(map(str, readable())), (tempfile.gettempdir(), "/dev/", "/proc/")
-    watch.listen(lambda words, grave: tell({"flag": words, "grave": grave}), code, elsewhere)
+    watch.listen(partial(_flag, tell), code, elsewhere)
     said = warm.run_test(task.test, notebook, str(notebook.parent), _Canary(tell, wrong))
     for words, grave in watch.reaches(_code_of(notebook)):
-        tell({"flag": words, "grave": grave})
+        _flag(tell, words, grave)
     tell({"nothing_judged": said[-2000:], "done": True})
     os._exit(0)  # at once, past the threads that an answer may have left
+
+
+def _flag(tell: Tell, words: str, grave: bool) -> None:
+    tell({"flag": words, "grave": grave})
 
 
 class _Canary(warm.Reporter):
@@ -257,7 +262,7 @@ class _Canary(warm.Reporter):
         for item in list(items):
             watch.remember_also(item.module)
             items.append(type(item).from_parent(item.parent, name=item.name))
-        watch.look_at_each_word(self._flag, expect, items[0].module)
+        watch.look_at_each_word(partial(_flag, self.tell), expect, items[0].module)
         self._judges.hide()
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -271,10 +276,7 @@ class _Canary(warm.Reporter):
 
     def _tell_of_changes(self) -> None:
         if found := watch.changed():
-            self._flag(f"changed {', '.join(found[:3])}, which its judge uses", True)
-
-    def _flag(self, says: str, grave: bool) -> None:
-        self.tell({"flag": says, "grave": grave})
+            _flag(self.tell, f"changed {', '.join(found[:3])}, which its judge uses", True)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """See pytest."""
