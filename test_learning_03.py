@@ -135,6 +135,7 @@ from learning.course.on_s3 import TOLD, before_first, bucket, short_pages, write
 from learning.course.on_servers import attempted, in_time, own_server, server, until
 from learning.course.on_tiers import Asking, Clock, Gone, OnlyAsync, Slow, Tier, held, samples
 from learning.course.scenarios import (
+    LOADED_ELSEWHERE,
     History,
     Renamed,
     Weighed,
@@ -461,18 +462,15 @@ class TestMemoryStorage:
                 with no_error(expected=shorten(state), idea=idea):
                     came = serde.loads_typed(serde.dumps_typed(state))
                 expected = inner.loads_typed(inner.dumps_typed(state))
-                if inner.dumps_typed(came) != inner.dumps_typed(expected):
+                if not same(came, expected):
                     raise Missed(expected=shorten(expected), came=shorten(came), idea=idea)
-            idea = (
-                "Another process loads what this one has stored, perhaps next year: all it has is the type and bytes."
-            )
             text = long_text[::-1]  # which nobody has seen yet
 
             def comes_back(typed):
                 return same(CompressedSerializer(inner, threshold=200).loads_typed(typed), text)
 
-            with another_process(comes_back, expected=shorten(text), idea=idea) as ask_there:
-                expect(ask_there(serde.dumps_typed(text)), True, idea)
+            with another_process(comes_back, expected=shorten(text), idea=LOADED_ELSEWHERE) as ask_there:
+                expect(ask_there(serde.dumps_typed(text)), True, LOADED_ELSEWHERE)
             for kind in ("msgpack+aes", "blobzlib"):
                 serde = CompressedSerializer(Renamed(kind), threshold=200)
                 idea = f"Other serializers may be inside, whatever they are called: the type of this one is {kind!r}."
@@ -1078,16 +1076,13 @@ class TestRedisStorage:
             back({"orders": deque([order], maxlen=2), "who": (customer, {Status.SENT})}, "All of it, at any depth.")
             state = [1, "ana", b"x", {2: (rng.random(), {3})}, Decimal("1.50"), timedelta(1), datetime(2026, 1, 1)]
             state += [numpy.arange(3), numpy.float32(0.1), Status.PAID, Size.LARGE, deque([order]), customer]
-            idea = (
-                "Another process loads what this one has stored, perhaps next year: all it has is the type and bytes."
-            )
 
             def differs(kind, data):
                 return difference(StateSerializer(allow=allowed).loads_typed((kind, data)), state)
 
-            with another_process(differs, expected=shorten(state), idea=idea) as ask_there:
+            with another_process(differs, expected=shorten(state), idea=LOADED_ELSEWHERE) as ask_there:
                 if wrong := ask_there(*StateSerializer(allow=allowed).dumps_typed(state)):
-                    raise Missed(expected=shorten(state), came=wrong, idea=idea)
+                    raise Missed(expected=shorten(state), came=wrong, idea=LOADED_ELSEWHERE)
 
         with behaviour("what cannot come back as it was is refused when it is stored"):
             strange = {

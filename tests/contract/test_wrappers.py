@@ -381,8 +381,7 @@ def test_what_changes_nothing_makes_a_cache_forget_nothing():
     assert (inner.gets, saver.hits) == (gets, 1)
 
 
-def test_a_cache_that_counts_the_changes_of_few_threads_is_not_stale_either(monkeypatch):
-    monkeypatch.setattr(cached, "MOST_CHANGES", 0)
+def after_a_read_that_a_write_overtook() -> CachedSaver:
     inner = Counting()
     saver = CachedSaver(inner)
     where = put(saver, config(), {"a": 1})
@@ -396,6 +395,12 @@ def test_a_cache_that_counts_the_changes_of_few_threads_is_not_stale_either(monk
     inner.get_tuple = overtaken
     saver.get_tuple(config())
     inner.get_tuple = late
+    return saver
+
+
+def test_a_cache_that_counts_the_changes_of_few_threads_is_not_stale_either(monkeypatch):
+    monkeypatch.setattr(cached, "MOST_CHANGES", 0)
+    saver = after_a_read_that_a_write_overtook()
 
     assert pending(saver, config()) == [("task", "a", 2)]
     assert len(saver._changes) == 1
@@ -419,21 +424,7 @@ def test_what_is_cached_is_read_once_and_never_stale():
 
 
 def test_a_read_that_a_write_overtook_is_not_remembered():
-    inner = Counting()
-    saver = CachedSaver(inner)
-    where = put(saver, config(), {"a": 1})
-    late = inner.get_tuple
-
-    def overtaken(config: Any) -> Any:
-        found = late(config)
-        saver.put_writes(where, [("a", 2)], "task")
-        return found
-
-    inner.get_tuple = overtaken
-    saver.get_tuple(config())
-    inner.get_tuple = late
-
-    assert pending(saver, config()) == [("task", "a", 2)]
+    assert pending(after_a_read_that_a_write_overtook(), config()) == [("task", "a", 2)]
 
 
 def test_a_tier_reads_from_the_hot_saver_and_loses_nothing_with_it():

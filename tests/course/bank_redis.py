@@ -9,6 +9,17 @@ WAIT_APART = {
 }
 """WAIT is sent by itself, after the pipeline."""
 
+ONE_BY_ONE = {
+    "                    return pipeline.execute()": (
+        "                    return [node.execute_command(*command) for command in commands]"
+    ),
+    "pipeline.execute_command(*command)": "node.execute_command(*command) if safe else None",
+    "                *answers, confirmed = pipeline.execute()": (
+        "                (confirmed,) = pipeline.execute()\n                answers = []"
+    ),
+}
+"""Commands that are sent one after the other, and not in a pipeline."""
+
 WRONG_REDIS = [
     # --- redis_cluster ---
     Wrong(
@@ -236,15 +247,7 @@ WRONG_REDIS = [
     Wrong(
         "redis_cluster",
         "commands are sent one by one",
-        {
-            "                    return pipeline.execute()": (
-                "                    return [node.execute_command(*command) for command in commands]"
-            ),
-            "pipeline.execute_command(*command)": "node.execute_command(*command) if safe else None",
-            "                *answers, confirmed = pipeline.execute()": (
-                "                (confirmed,) = pipeline.execute()\n                answers = []"
-            ),
-        },
+        ONE_BY_ONE,
         ("commands go to one server in one round trip",),
         ("Send all commands in one pipeline",),
     ),
@@ -285,14 +288,8 @@ WRONG_REDIS = [
                 "        import os\n\n        from learning import services\n\n"
                 "        self.client = client and services.RedisCluster(os.environ).client(socket_timeout=1) "
             ),
-            "                    return pipeline.execute()": (
-                "                    return [node.execute_command(*command) for command in commands]"
-            ),
-            "pipeline.execute_command(*command)": "node.execute_command(*command) if safe else None",
-            "                *answers, confirmed = pipeline.execute()": (
-                "                (confirmed,) = pipeline.execute()\n                answers = []"
-            ),
-        },
+        }
+        | ONE_BY_ONE,
         ("commands go to one server in one round trip",),
         ("not by the client that the saver was given",),
     ),

@@ -128,6 +128,11 @@ def same(came, expected):
     return JsonPlusSerializer().dumps_typed(came) == JsonPlusSerializer().dumps_typed(expected)
 
 
+LOADED_ELSEWHERE = (
+    "Another process loads what this one has stored, perhaps next year: all it has is the type and bytes."
+)
+"""The idea behind `another_process`."""
+
 PATIENCE = 5
 """After how many seconds another process that has not answered will not answer any more."""
 
