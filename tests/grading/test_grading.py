@@ -424,6 +424,7 @@ def test_a_stopped_grading_leaves_the_gradebook_and_nothing_that_runs(tmp_path: 
         [sys.executable, "-m", "learning.cli", "grade", tmp_path / "class", "--out", tmp_path / "grades"],
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell has jobs in its background ignore it
     )
     deadline = time.monotonic() + 60
     while not running(mark):

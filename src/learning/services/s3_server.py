@@ -59,7 +59,7 @@ class S3(Server):
             client = self.client(config=PATIENCE)
             if self.bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
                 client.create_bucket(Bucket=self.bucket)
-            client.put_object(Bucket=self.bucket, Key=".ready")
+            client.put_object(Bucket=self.bucket, Key=".ready", Body=b"1")  # SeaweedFS makes its volumes for it
             client.delete_object(Bucket=self.bucket, Key=".ready")
         except (BotoCoreError, ClientError):
             return False
