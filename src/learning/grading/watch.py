@@ -223,10 +223,11 @@ def listen(tell: Callable[[str, bool], None], code: tuple[str, ...], elsewhere: 
 
     def source_of(name: str) -> str:
         if name not in sources:
-            sources[name] = ""  # of what was made at run time
+            source = ""  # of what was made at run time
             if name[:1] == "/":
                 with suppress(OSError), open(name, encoding="utf-8", errors="replace") as file:
-                    sources[name] = file.read()
+                    source = file.read()
+            sources[name] = source  # now that it is whole: other threads may look
         return sources[name]
 
     def asked_by_a_cell(word: str = "") -> bool:
