@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,12 @@ class _EnclosedKernel(AsyncKernelManager):
 
 class _Client(NotebookClient):
     """One that keeps a cell's outputs up to a size: an endless loop may print a gigabyte."""
+
+    async def _async_poll_output_msg(self, parent_msg_id: str, cell: NotebookNode, cell_index: int) -> None:
+        # Of a cell that was given up, this goes on until the channel is closed. Python would tell of it at any time,
+        # with a traceback, for which 3.11 parses code, which it cannot do while it parses code.
+        with suppress(AssertionError):
+            await super()._async_poll_output_msg(parent_msg_id, cell, cell_index)
 
     def output(
         self, outs: list[NotebookNode], msg: dict, display_id: str | None, cell_index: int
