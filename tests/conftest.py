@@ -43,9 +43,10 @@ def own_servers(tmp_path_factory):
 
     with suppress(services.ServiceError):
         wait_for(lambda: not left(), "nothing is left", GUARDS_SECONDS)
-    found = left()
+    running = [each.as_dict(("pid", "cwd", "cmdline")) for each in programs(place)]
+    folders = list(place.glob(f"{PREFIX}*"))
     shutil.rmtree(place, ignore_errors=True)
-    assert found == []
+    assert (running, folders) == ([], [])
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,26 @@ def test_a_workspace_whose_guard_was_killed_too_goes_at_the_next_start():
     assert [folder for folder in mine if folder.exists()] == []
 
 
+def test_a_server_that_another_process_starts_again_meanwhile_goes_all_the_same():
+    """As one does that still heals a cluster when its owner is killed."""
+    for _ in range(5):
+        server = services.redis()
+        folder = server.folder
+        restarts = f"""
+            from pathlib import Path
+            from learning.services.process import Process
+            node = Process(Path({str(server.node.folder)!r}))
+            print("begins", flush=True)
+            while True:
+                node.start()
+        """
+        other = python(restarts, stderr=subprocess.DEVNULL)
+        other.stdout.readline()
+        server.close()
+        other.communicate()  # it ends by the error that there is nothing to start any more
+        assert (guard.programs(folder), folder.exists()) == ([], False)
+
+
 def guard_of(owner: int) -> list:
     import psutil
 

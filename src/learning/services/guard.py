@@ -21,6 +21,9 @@ LOOK_SECONDS = 0.25
 STOP_SECONDS = 2
 """How long PostgreSQL may take to end by itself, and a killed program to be gone."""
 
+ATTEMPTS = 10
+"""How often to remove the folder, while another process that uses a server starts it again there."""
+
 DOCKER = "docker"
 """The file that marks a workspace which may have containers, with the `DOCKER_HOST` they are on.
 
@@ -35,16 +38,17 @@ LEFTOVERS = "leftovers"
 
 def clear(folder: Path) -> None:
     """End whatever runs in the workspace, and remove it."""
-    for pid_file in folder.glob("*/data/postmaster.pid"):
-        _end_postgres(pid_file)
-    while running := programs(folder):
-        _end(running, signal.SIGKILL)
+    _end_all(folder)
     if (folder / DOCKER).exists():
         _remove_containers(folder.name, (folder / DOCKER).read_text())
     if (folder / LEFTOVERS).exists():
         for leftover in (folder / LEFTOVERS).read_text().splitlines():
             Path(leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists() and not programs(folder):
+            return
+        _end_all(folder)
 
 
 def programs(folder: Path) -> list[psutil.Process]:
@@ -56,6 +60,12 @@ def programs(folder: Path) -> list[psutil.Process]:
             if works_there and process.terminal() is None and process.pid != os.getpid():
                 found.append(process)
     return found
+
+
+def _end_all(folder: Path) -> None:
+    for pid_file in folder.glob("*/data/postmaster.pid"):
+        _end_postgres(pid_file)
+    _end(programs(folder), signal.SIGKILL)
 
 
 def _end(processes: list[psutil.Process], sign: signal.Signals) -> None:
