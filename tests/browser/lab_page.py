@@ -33,6 +33,13 @@ RAN_AGAIN = """([index, before]) => {
     return count && count !== before && open.sessionContext.session.kernel.status === "idle";
 }"""
 
+IN_VIEW = """(index) => {
+    const content = window.jupyterapp.shell.currentWidget.content;
+    const within = content.widgets[index].node.firstElementChild;
+    if (within?.checkVisibility({contentVisibilityAuto: true})) return true;
+    content.scrollToItem(index, "start");  // the cells above have got their real height since, and moved it away
+}"""
+
 CELL = "window.jupyterapp.shell.currentWidget.content.widgets[index].model"
 
 
@@ -69,13 +76,12 @@ class LabPage:
         self.page.wait_for_function(ALL_RAN, timeout=LESSON)
 
     def cell(self, index: int) -> Locator:
-        """A cell, brought into view."""
+        """A cell, brought into view. Out of it Lab leaves the drawing to the browser, and then it has no text."""
         self.page.evaluate(
             "(index) => window.jupyterapp.shell.currentWidget.content.scrollToItem(index, 'start')", index
         )
-        cell = self.page.locator(f'.jp-Notebook:visible .jp-Cell[data-windowed-list-index="{index}"]')
-        cell.wait_for()
-        return cell
+        self.page.wait_for_function(IN_VIEW, arg=index)
+        return self.page.locator(f'.jp-Notebook:visible .jp-Cell[data-windowed-list-index="{index}"]')
 
     def write(self, index: int, source: str) -> None:
         """Put this source into a cell, in place of its own."""
