@@ -139,10 +139,11 @@ def test_an_end_in_the_middle_of_initdb_leaves_no_shared_memory(sign):
             if not there & set(pid_file.parents):
                 with suppress(OSError, IndexError, ValueError, psutil.Error):
                     lines = pid_file.read_text().splitlines()
+                    segment = lines[6].split()[1]  # paused before this is there, it would never be
                     process = psutil.Process(abs(int(lines[0])))  # that of initdb is negative
                     process.suspend()  # or it would be done before the end comes
                     maps = (each.path for each in process.memory_maps())
-                    memory.update([lines[6].split()[1], *(path for path in maps if path.startswith("/dev/shm/"))])
+                    memory.update([segment, *(path for path in maps if path.startswith("/dev/shm/"))])
         return memory
 
     owner = python("from learning import services; services.postgres()", stderr=subprocess.DEVNULL)
