@@ -1390,10 +1390,10 @@ class TestRedisStorage:
                             "The replica is frozen: still in the list of INFO, and it confirms nothing. `WAIT` tells."
                         ),
                     }[fault]
-                    if fault == "kill":  # INFO drops it a moment later, when the end of its connection is heard of
-                        info = partial(pair.client().info, "replication")
-                        until(lambda info=info: not info()["connected_slaves"], 5, idea, "INFO counts no replica")
                     try:
+                        if fault == "kill":  # INFO drops it a moment later, when the end of its connection is heard of
+                            info = partial(pair.client().info, "replication")
+                            until(lambda info=info: not info()["connected_slaves"], 5, idea, "INFO counts no replica")
                         came = health(f"replica: {fault}", idea)
                         expect(came, ("degraded", ["replicas missing"]), f"{idea} {up}")
                     finally:
