@@ -38,15 +38,15 @@ def own_servers(tmp_path_factory):
         patch.setattr(tempfile, "tempdir", None)
         yield
 
-    def left() -> list:
-        return [*programs(place), *place.glob(f"{PREFIX}*")]
+    def left() -> tuple[list, list]:
+        return programs(place), list(place.glob(f"{PREFIX}*"))
 
     with suppress(services.ServiceError):
-        wait_for(lambda: not left(), "nothing is left", GUARDS_SECONDS)
-    running = [each.as_dict(("pid", "cwd", "cmdline")) for each in programs(place)]
-    folders = list(place.glob(f"{PREFIX}*"))
+        wait_for(lambda: left() == ([], []), "nothing is left", GUARDS_SECONDS)
+    running, folders = left()
+    about = [each.as_dict(("pid", "cwd", "cmdline")) for each in running]
     shutil.rmtree(place, ignore_errors=True)
-    assert (running, folders) == ([], [])
+    assert (about, folders) == ([], [])
 
 
 @pytest.fixture(scope="session")
